@@ -1,0 +1,29 @@
+"""Errors a user can act on: each says what is wrong, where, and what mends it."""
+
+
+class LiftloopError(Exception):
+    """Something the operator can mend; the message says how."""
+
+
+class ContractError(LiftloopError):
+    """A delivery, a table or a configuration breaks the contract it must keep."""
+
+
+class SupportError(LiftloopError):
+    """The log holds too little evidence for what was asked of it."""
+
+
+class BudgetError(LiftloopError):
+    """No assignment can respect the budget."""
+
+
+class PromotionError(LiftloopError):
+    """A policy may not become, or is not fit to be, the champion."""
+
+
+class SealedNightError(LiftloopError):
+    """A sealed night would be changed."""
+
+
+class NotBuiltError(LiftloopError):
+    """A part of the design that this version does not contain yet."""

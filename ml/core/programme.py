@@ -1,0 +1,150 @@
+"""The programme: what a company declares about its offers, money, horizons and customers."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from datetime import date
+from pathlib import Path
+from typing import Any, Literal
+
+from ml.core.errors import ContractError
+
+LIFECYCLES = ("activation", "habituation", "resurrection")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attribute:
+    """One declared customer attribute.
+
+    ``kind`` 'number' is used as it is, 'category' as one indicator per level. A protected
+    attribute never reaches a model.
+    """
+
+    name: str
+    kind: Literal["number", "category"]
+    levels: tuple[str, ...] = ()
+    is_protected: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Programme:
+    """Everything the loop must be told and cannot learn.
+
+    Money is in ``currency``, horizons are in days, shares are of customers. The file
+    ``programme.json`` in the state folder holds one; docs/input-contract.md explains each field.
+    """
+
+    name: str
+    currency: str
+    first_decision_date: date
+    margin: float
+    budget_per_decision: float
+    reactivation_action: str
+    value_note: str
+    cost_note: str
+    learning_horizon_days: int = 7
+    accounting_horizon_days: int = 28
+    settlement_days: int = 1
+    n_cohorts: int = 7
+    activation_days: int = 28
+    inactivity_days: int = 28
+    propensity_floor: float = 0.02
+    evaluation_share: float = 0.30
+    holdout_share: float = 0.05
+    minimum_support: int = 300
+    seed: int = 20260105
+    attributes: tuple[Attribute, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse settings that cannot be meant."""
+        problems = [
+            (not 0 < self.margin <= 1, "margin must lie in (0, 1]"),
+            (self.budget_per_decision < 0, "budget_per_decision must not be negative"),
+            (not 0 < self.propensity_floor < 0.5, "propensity_floor must lie in (0, 0.5)"),
+            (not 0 < self.evaluation_share < 1, "evaluation_share must lie in (0, 1)"),
+            (not 0 <= self.holdout_share < 1, "holdout_share must lie in [0, 1)"),
+            (self.learning_horizon_days < 1, "learning_horizon_days must be at least 1"),
+            (
+                self.accounting_horizon_days < self.learning_horizon_days,
+                "accounting_horizon_days must not be shorter than learning_horizon_days",
+            ),
+            (
+                not 1 <= self.n_cohorts <= self.learning_horizon_days,
+                "n_cohorts must lie between 1 and learning_horizon_days",
+            ),
+        ]
+        broken = [message for is_broken, message in problems if is_broken]
+        if broken:
+            raise ContractError(f"programme '{self.name}': {'; '.join(broken)}")
+
+    @property
+    def matured_after_days(self) -> int:
+        """Days from a decision until its learning outcome is final."""
+        return self.learning_horizon_days + self.settlement_days
+
+    def to_json(self) -> str:
+        """Return the programme as readable JSON, keys sorted."""
+        return json.dumps(asdict(self), indent=2, sort_keys=True, default=str)
+
+
+def parse_programme(settings: Mapping[str, Any]) -> Programme:
+    """Build a programme from decoded JSON.
+
+    Parameters
+    ----------
+    settings
+        Field name to value, as in ``programme.json``.
+
+    Returns
+    -------
+    Programme
+        Validated.
+
+    Raises
+    ------
+    ContractError
+        On an unknown, missing or impossible field.
+    """
+    known = {field.name for field in fields(Programme)}
+    unknown = sorted(set(settings) - known)
+    if unknown:
+        raise ContractError(f"programme.json: unknown fields {unknown}; known are {sorted(known)}")
+    values = dict(settings)
+    try:
+        values["first_decision_date"] = date.fromisoformat(values["first_decision_date"])
+        values["attributes"] = tuple(
+            Attribute(**{**each, "levels": tuple(each.get("levels", ()))})
+            for each in values.get("attributes", ())
+        )
+        return Programme(**values)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ContractError(f"programme.json cannot be read: {error}") from error
+
+
+def read_programme(path: Path) -> Programme:
+    """Read and validate ``programme.json``.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    Programme
+        Validated.
+
+    Raises
+    ------
+    ContractError
+        If the file is missing, isn't JSON or breaks a rule.
+    """
+    try:
+        settings = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise ContractError(
+            f"{path} is missing: run `make nightly` once, or write it (docs/input-contract.md)"
+        ) from error
+    except json.JSONDecodeError as error:
+        raise ContractError(f"{path} is not JSON: {error}") from error
+    return parse_programme(settings)

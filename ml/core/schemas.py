@@ -1,0 +1,229 @@
+"""What the marts hold and what the loop emits: one schema per lake table.
+
+dbt's YAML states the same columns and types for the marts; a test compares the two.
+"""
+
+import dataframely as dy
+import polars as pl
+
+LIFECYCLE_NAMES = ["activation", "habituation", "resurrection"]
+
+
+class Quarantine(dy.Schema):
+    """One row per refused row, or per unreadable file (then row_number is empty)."""
+
+    table = dy.String(nullable=False)
+    source_file = dy.String(nullable=False)
+    row_number = dy.Int64(nullable=True)
+    row = dy.String(nullable=True)
+    reasons = dy.List(dy.String(nullable=False), nullable=False, min_length=1)
+
+
+class IngestionCounts(dy.Schema):
+    """One row per contract table and night; delivered = accepted + quarantined."""
+
+    table = dy.String(primary_key=True)
+    delivered = dy.Int64(nullable=False, min=0)
+    accepted = dy.Int64(nullable=False, min=0)
+    quarantined = dy.Int64(nullable=False, min=0)
+
+    @dy.rule()
+    def adds_up(cls) -> pl.Expr:
+        """Nothing is lost."""
+        return pl.col("delivered") == pl.col("accepted") + pl.col("quarantined")
+
+
+class CustomerFeatures(dy.Schema):
+    """Mart: one row per customer and decision date, as of before that date."""
+
+    customer_id = dy.String(primary_key=True)
+    decision_date = dy.Date(primary_key=True)
+    built_for_date = dy.Date(nullable=False)
+    is_due = dy.Bool(nullable=False)
+    is_holdout = dy.Bool(nullable=False)
+    is_evaluation = dy.Bool(nullable=False)
+    lifecycle = dy.String(nullable=False)
+    contactable_channels = dy.String(nullable=False)
+    attributes = dy.String(nullable=False)
+    tenure_days = dy.Int64(nullable=False, min=0)
+    days_since_visit = dy.Int64(nullable=True, min=0)
+    days_since_purchase = dy.Int64(nullable=True, min=0)
+    visits_7d = dy.Int64(nullable=False, min=0)
+    visits_28d = dy.Int64(nullable=False, min=0)
+    visits_90d = dy.Int64(nullable=False, min=0)
+    purchases_7d = dy.Int64(nullable=False, min=0)
+    purchases_28d = dy.Int64(nullable=False, min=0)
+    purchases_90d = dy.Int64(nullable=False, min=0)
+    spend_7d = dy.Float64(nullable=False, min=0)
+    spend_28d = dy.Float64(nullable=False, min=0)
+    spend_90d = dy.Float64(nullable=False, min=0)
+    redemptions_28d = dy.Int64(nullable=False, min=0)
+    offers_28d = dy.Int64(nullable=False, min=0)
+
+    @dy.rule()
+    def known_lifecycle(cls) -> pl.Expr:
+        """One of the three documented lifecycles."""
+        return pl.col("lifecycle").is_in(LIFECYCLE_NAMES)
+
+
+class LoggedDecisionRows(dy.Schema):
+    """Mart: one row per logged decision."""
+
+    decision_id = dy.String(primary_key=True)
+    customer_id = dy.String(nullable=False)
+    decision_date = dy.Date(nullable=False)
+    delivered_date = dy.Date(nullable=False)
+    decided_at = dy.Datetime(nullable=False)
+    surface = dy.String(nullable=False)
+    eligible_actions = dy.List(dy.String(), nullable=False)
+    eligible_propensities = dy.List(dy.Float64(), nullable=True)
+    action_id = dy.String(nullable=False)
+    realised_action_id = dy.String(nullable=False)
+    delivery_status = dy.String(nullable=False)
+    propensity = dy.Float64(nullable=False, min_exclusive=0, max=1)
+    policy_version = dy.String(nullable=False)
+    arm = dy.String(nullable=False)
+    experiment = dy.String(nullable=True)
+    is_exploration = dy.Bool(nullable=False)
+
+
+class RealisedOutcomes(dy.Schema):
+    """Mart: one row per logged decision, its outcomes over both horizons."""
+
+    decision_id = dy.String(primary_key=True)
+    customer_id = dy.String(nullable=False)
+    decision_date = dy.Date(nullable=False)
+    delivered_date = dy.Date(nullable=False)
+    matured_date = dy.Date(nullable=False)
+    is_matured = dy.Bool(nullable=False)
+    is_accounting_matured = dy.Bool(nullable=False)
+    visits = dy.Int64(nullable=False, min=0)
+    purchases = dy.Int64(nullable=False, min=0)
+    spend = dy.Float64(nullable=False, min=0)
+    redemption_cost = dy.Float64(nullable=False, min=0)
+    message_cost = dy.Float64(nullable=False, min=0)
+    value = dy.Float64(nullable=False)
+    cost = dy.Float64(nullable=False, min=0)
+    accounting_spend = dy.Float64(nullable=False, min=0)
+    accounting_value = dy.Float64(nullable=False)
+    accounting_cost = dy.Float64(nullable=False, min=0)
+
+
+class ActionCatalogue(dy.Schema):
+    """Mart: one row per action."""
+
+    action_id = dy.String(primary_key=True)
+    family = dy.String(nullable=False)
+    channel = dy.String(nullable=True)
+    face_value = dy.Float64(nullable=False, min=0)
+    message_cost = dy.Float64(nullable=False, min=0)
+    is_control = dy.Bool(nullable=False)
+
+
+class AssignmentTable(dy.Schema):
+    """One row per decided customer: what goes out tonight, and why."""
+
+    decision_id = dy.String(primary_key=True)
+    customer_id = dy.String(nullable=False)
+    decision_date = dy.Date(nullable=False)
+    decided_at = dy.Datetime(nullable=False, time_zone="UTC", time_unit="us")
+    action_id = dy.String(nullable=False)
+    propensity = dy.Float64(nullable=False, min_exclusive=0, max=1)
+    eligible_actions = dy.List(dy.String(nullable=False), nullable=False, min_length=1)
+    eligible_propensities = dy.List(dy.Float64(nullable=False), nullable=False, min_length=1)
+    is_exploration = dy.Bool(nullable=False)
+    arm = dy.String(nullable=False)
+    lifecycle = dy.String(nullable=False)
+    expected_value_effect = dy.Float64(nullable=False)
+    expected_cost_effect = dy.Float64(nullable=False)
+    shadow_price = dy.Float64(nullable=False, min=0)
+    policy_version = dy.String(nullable=False)
+    model_versions = dy.String(nullable=False)
+    feature_schema_hash = dy.String(nullable=False)
+    reason_code = dy.String(nullable=False)
+    revision = dy.Int64(nullable=False, min=1)
+
+    @dy.rule()
+    def vector_sums_to_one(cls) -> pl.Expr:
+        """The emitted vector is a distribution over the eligible actions."""
+        return (pl.col("eligible_propensities").list.sum() - 1).abs() <= 1e-9
+
+    @dy.rule()
+    def assigned_is_eligible(cls) -> pl.Expr:
+        """No ineligible pair goes out."""
+        return pl.col("eligible_actions").list.contains(pl.col("action_id"))
+
+
+class HoldoutTable(dy.Schema):
+    """One row per customer who is due and held out from every offer."""
+
+    customer_id = dy.String(primary_key=True)
+    decision_date = dy.Date(nullable=False)
+    lifecycle = dy.String(nullable=False)
+
+
+class PolicyValues(dy.Schema):
+    """One row per policy, estimator and reward on the evaluation cohort."""
+
+    policy = dy.String(primary_key=True)
+    estimator = dy.String(primary_key=True)
+    reward = dy.String(primary_key=True)
+    policy_value = dy.Float64(nullable=False)
+    standard_error = dy.Float64(nullable=False, min=0)
+    low = dy.Float64(nullable=False)
+    high = dy.Float64(nullable=False)
+    incremental_value = dy.Float64(nullable=False)
+    incremental_low = dy.Float64(nullable=False)
+    incremental_high = dy.Float64(nullable=False)
+    level = dy.Float64(nullable=False)
+    effective_sample_size = dy.Float64(nullable=False, min=0)
+    n_decisions = dy.Int64(nullable=False, min=0)
+    n_customers = dy.Int64(nullable=False, min=0)
+
+
+class EvaluationRecord(dy.Schema):
+    """One row per gate: the evidence that a promotion must present again."""
+
+    candidate_version = dy.String(primary_key=True)
+    champion_version = dy.String(nullable=False)
+    evaluated_for_date = dy.Date(nullable=False)
+    is_passed = dy.Bool(nullable=False)
+    reasons = dy.List(dy.String(nullable=False), nullable=False)
+    net_value_difference = dy.Float64(nullable=False)
+    difference_low = dy.Float64(nullable=False)
+    difference_high = dy.Float64(nullable=False)
+    smallest_detectable_difference = dy.Float64(nullable=False)
+    level = dy.Float64(nullable=False)
+    expected_cost = dy.Float64(nullable=False)
+    budget_per_decision = dy.Float64(nullable=False)
+    effective_sample_size = dy.Float64(nullable=False)
+    mean_importance_weight = dy.Float64(nullable=False)
+    n_decisions = dy.Int64(nullable=False)
+    n_customers = dy.Int64(nullable=False)
+    candidate_hash = dy.String(nullable=False)
+    feature_schema_hash = dy.String(nullable=False)
+    data_hash = dy.String(nullable=False)
+    programme_hash = dy.String(nullable=False)
+
+
+class RandomisationChecks(dy.Schema):
+    """One row per randomisation check of a training snapshot."""
+
+    check = dy.String(primary_key=True)
+    subject = dy.String(primary_key=True)
+    statistic = dy.Float64(nullable=False)
+    threshold = dy.Float64(nullable=False)
+    is_passed = dy.Bool(nullable=False)
+
+
+class ExperimentEffects(dy.Schema):
+    """One row per offer and outcome: unadjusted difference to no-offer."""
+
+    action_id = dy.String(primary_key=True)
+    outcome = dy.String(primary_key=True)
+    n_offered = dy.Int64(nullable=False)
+    n_control = dy.Int64(nullable=False)
+    effect = dy.Float64(nullable=False)
+    standard_error = dy.Float64(nullable=False)
+    low = dy.Float64(nullable=False)
+    high = dy.Float64(nullable=False)

@@ -1,0 +1,245 @@
+"""Decide: tonight's assignment table, from features and the champion policy."""
+
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, time, timedelta
+
+import numpy as np
+import polars as pl
+
+from ml.core.actions import ActionSet
+from ml.core.contexts import Contexts, build_contexts
+from ml.core.errors import ContractError
+from ml.core.hashing import hash_uniform
+from ml.core.policy import draw_actions
+from ml.core.programme import Programme
+from ml.core.schemas import AssignmentTable, HoldoutTable
+from ml.pipeline.policies import BudgetedPolicy, ExplorationOnly, Scores
+
+DECISION_TIME = time(1, 30)
+
+
+@dataclass(frozen=True)
+class Night:
+    """One night's decisions.
+
+    ``assignments`` is AssignmentTable rows in order of customer_id, ``holdout`` HoldoutTable
+    rows; ``budget`` and ``expected_cost`` in currency for the night.
+    """
+
+    assignments: pl.DataFrame
+    holdout: pl.DataFrame
+    budget: float
+    expected_cost: float
+
+
+def decide_night(
+    features: pl.DataFrame,
+    *,
+    policy: BudgetedPolicy | ExplorationOnly,
+    policy_version: str,
+    catalogue: ActionSet,
+    programme: Programme,
+    decision_date: date,
+    revision: int = 1,
+) -> Night:
+    """Assign an action to every due customer outside the holdout.
+
+    The champion scores them, its cut is solved for tonight's budget on customers outside the
+    evaluation cohort, exploration is added, and each action is drawn by a hash of customer, date
+    and revision, so the emitted propensity is exactly the probability used and a re-run gives the
+    same table.
+
+    Parameters
+    ----------
+    features
+        customer_features of the decision date.
+    policy
+        The champion, or exploration where nothing was learned yet.
+    policy_version
+        Registered version, goes into every row.
+    catalogue
+        Tonight's actions; one that the policy knows and the catalogue lacks is not offered.
+    programme
+        Budget, floor, seed.
+    decision_date
+        The night.
+    revision
+        1, or more for a re-issued night.
+
+    Returns
+    -------
+    Night
+        Both tables validated.
+
+    Raises
+    ------
+    ContractError
+        If the policy was fitted on another feature schema.
+    """
+    due = features.filter(pl.col("is_due")).sort("customer_id")
+    holdout = due.filter(pl.col("is_holdout")).select("customer_id", "decision_date", "lifecycle")
+    actions = policy.actions
+    contexts = build_contexts(
+        due.filter(~pl.col("is_holdout")), programme=programme, actions=actions
+    )
+    still_offered = np.array([each in catalogue.action_ids for each in actions.action_ids])
+    contexts = replace(contexts, eligible=contexts.eligible & still_offered)
+    budget = programme.budget_per_decision * contexts.n_customers
+    if isinstance(policy, BudgetedPolicy):
+        if contexts.schema_hash != policy.schema_hash:
+            raise ContractError(
+                f"policy {policy_version} was fitted on feature schema {policy.schema_hash}, "
+                f"tonight's is {contexts.schema_hash}: retrain before deciding"
+            )
+        scores = policy.scorer.score(contexts)
+        solved = policy.spend(
+            scores,
+            contexts.eligible,
+            budget=budget,
+            is_solved_on=~contexts.frame["is_evaluation"].to_numpy(),
+        )
+        probabilities = solved.mix(scores, contexts.eligible)
+        target = replace(solved, floor=0.0).mix(scores, contexts.eligible)
+        shadow_price, arm = solved.cut.shadow_price, "champion"
+    else:
+        probabilities = policy.probabilities(contexts)
+        most = actions.face_values + actions.message_costs
+        scores = Scores(
+            reward=np.zeros(contexts.eligible.shape),
+            allowed=contexts.eligible,
+            value_effect=np.zeros(contexts.eligible.shape),
+            cost_effect=np.broadcast_to(most, contexts.eligible.shape),
+        )
+        target = np.zeros(contexts.eligible.shape)
+        shadow_price, arm = 0.0, "exploration_only"
+    draw_key = contexts.frame["customer_id"] + f":{decision_date}:r{revision}"
+    drawn = draw_actions(
+        probabilities, hash_uniform(draw_key, salt=f"assignment-{programme.seed}")
+    )
+    rows = np.arange(contexts.n_customers)
+    is_exploration = target[rows, drawn] == 0
+    assignments = _write_table(
+        contexts,
+        actions,
+        probabilities=probabilities,
+        drawn=drawn,
+        is_exploration=is_exploration,
+        scores=scores,
+        reasons=_explain(contexts, scores, drawn, is_exploration, arm),
+    ).with_columns(
+        (
+            pl.lit(f"{decision_date}:")
+            + pl.col("customer_id")
+            + pl.lit("" if revision == 1 else f":r{revision}")
+        ).alias("decision_id"),
+        pl.lit(datetime.combine(decision_date, DECISION_TIME, UTC))
+        .cast(pl.Datetime("us", "UTC"))
+        .alias("decided_at"),
+        pl.lit(arm).alias("arm"),
+        pl.lit(shadow_price).alias("shadow_price"),
+        pl.lit(policy_version).alias("policy_version"),
+        pl.lit(f"assignment_policy={policy_version} ({policy.kind})").alias("model_versions"),
+        pl.lit(contexts.schema_hash).alias("feature_schema_hash"),
+        pl.lit(revision).cast(pl.Int64).alias("revision"),
+    )
+    columns = list(AssignmentTable.columns())
+    return Night(
+        assignments=AssignmentTable.validate(assignments.select(columns)),
+        holdout=HoldoutTable.validate(holdout),
+        budget=budget,
+        expected_cost=float((probabilities * scores.cost_effect).sum()),
+    )
+
+
+def to_contract(assignments: pl.DataFrame) -> pl.DataFrame:
+    """Return the night's table as the contract's ``assignments``: tomorrow's log.
+
+    Parameters
+    ----------
+    assignments
+        AssignmentTable rows.
+
+    Returns
+    -------
+    pl.DataFrame
+        Contract rows, without lineage.
+    """
+    return assignments.select(
+        "decision_id",
+        "customer_id",
+        "decided_at",
+        pl.lit("lifecycle").alias("surface"),
+        "eligible_actions",
+        "action_id",
+        "propensity",
+        "eligible_propensities",
+        "policy_version",
+        "arm",
+        pl.lit(None, dtype=pl.String).alias("experiment"),
+        "is_exploration",
+    )
+
+
+def next_date(decision_date: date) -> date:
+    """Return the night whose delivery carries this night's decisions."""
+    return decision_date + timedelta(days=1)
+
+
+def _write_table(
+    contexts: Contexts,
+    actions: ActionSet,
+    *,
+    probabilities: np.ndarray,
+    drawn: np.ndarray,
+    is_exploration: np.ndarray,
+    scores: Scores,
+    reasons: np.ndarray,
+) -> pl.DataFrame:
+    """Return the columns that differ from row to row."""
+    rows = np.arange(len(drawn))
+    wide = pl.DataFrame(
+        {
+            f"p{index}": np.where(contexts.eligible[:, index], probabilities[:, index], np.nan)
+            for index in range(actions.n_actions)
+        }
+    ).fill_nan(None)
+    vectors = wide.select(
+        pl.concat_list(
+            [
+                pl.when(pl.col(f"p{index}").is_not_null()).then(pl.lit(name))
+                for index, name in enumerate(actions.action_ids)
+            ]
+        )
+        .list.drop_nulls()
+        .alias("eligible_actions"),
+        pl.concat_list(wide.columns).list.drop_nulls().alias("eligible_propensities"),
+    )
+    return contexts.frame.select("customer_id", "decision_date", "lifecycle").with_columns(
+        pl.Series("action_id", np.array(actions.action_ids)[drawn]),
+        pl.Series("propensity", probabilities[rows, drawn]),
+        vectors["eligible_actions"],
+        vectors["eligible_propensities"],
+        pl.Series("is_exploration", is_exploration),
+        pl.Series("expected_value_effect", scores.value_effect[rows, drawn]),
+        pl.Series("expected_cost_effect", scores.cost_effect[rows, drawn]),
+        pl.Series("reason_code", reasons),
+    )
+
+
+def _explain(
+    contexts: Contexts, scores: Scores, drawn: np.ndarray, is_exploration: np.ndarray, arm: str
+) -> np.ndarray:
+    """Return a reason code per row; docs/assignment-table.md explains them."""
+    has_channel = contexts.eligible[:, 1:].any(axis=1)
+    has_paying_offer = scores.allowed[:, 1:].any(axis=1)
+    return np.select(
+        [
+            np.full(len(drawn), arm == "exploration_only"),
+            is_exploration,
+            drawn > 0,
+            ~has_channel,
+            ~has_paying_offer,
+        ],
+        ["exploration_only", "exploration", "best_offer", "not_contactable", "no_offer_pays"],
+        default="budget",
+    )

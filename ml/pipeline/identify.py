@@ -1,0 +1,252 @@
+"""Identify: screen what was delivered, mark who is who, check that the log is randomised."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from scipy import stats
+
+from ml.contract.screening import Known, screen_table
+from ml.contract.tables import CONTRACT
+from ml.core.actions import ActionSet
+from ml.core.hashing import hash_text, hash_uniform
+from ml.core.logged import LoggedDecisions
+from ml.core.programme import Programme
+from ml.core.schemas import ExperimentEffects, IngestionCounts, Quarantine, RandomisationChecks
+from ml.ope.estimators import contribute_snips, estimate_mean, weigh
+
+RANDOMISATION_ALPHA = 0.001
+
+
+@dataclass(frozen=True)
+class ScreenedNight:
+    """A night's delivery, split; ``counts`` has one row per contract table."""
+
+    accepted: dict[str, pl.DataFrame]
+    quarantined: pl.DataFrame
+    counts: pl.DataFrame
+
+
+def screen_night(
+    files: Mapping[str, Sequence[Path]], *, known: Known, programme: Programme
+) -> ScreenedNight:
+    """Split a night's delivery into accepted and quarantined rows, table by table.
+
+    Parameters
+    ----------
+    files
+        Contract table to its landing files; a table without files is empty.
+    known
+        What earlier nights established.
+    programme
+        Gives accepted customers their cohort, holdout and evaluation marks.
+
+    Returns
+    -------
+    ScreenedNight
+        With delivered = accepted + quarantined for every table.
+    """
+    accepted, quarantined, counts = {}, [Quarantine.create_empty()], []
+    for table in CONTRACT:
+        screened = screen_table(table, files.get(table, ()), known=known)
+        known = known.extend(table, screened.accepted)
+        quarantined.append(screened.quarantined)
+        counts.append(
+            {
+                "table": table,
+                "delivered": screened.n_delivered,
+                "accepted": screened.accepted.height,
+                "quarantined": screened.quarantined.height,
+            }
+        )
+        rows = screened.accepted
+        accepted[table] = mark_customers(rows, programme) if table == "customers" else rows
+    return ScreenedNight(
+        accepted=accepted,
+        quarantined=pl.concat(quarantined),
+        counts=IngestionCounts.validate(pl.DataFrame(counts)),
+    )
+
+
+def mark_customers(customers: pl.DataFrame, programme: Programme) -> pl.DataFrame:
+    """Add each customer's decision cohort, holdout and evaluation marks.
+
+    All three follow from a hash of customer_id, so they never change.
+
+    Parameters
+    ----------
+    customers
+        With customer_id.
+    programme
+        Shares and number of cohorts.
+
+    Returns
+    -------
+    pl.DataFrame
+        With decision_cohort, is_holdout, is_evaluation.
+    """
+    ids = customers["customer_id"]
+    is_holdout = hash_uniform(ids, salt="holdout") < programme.holdout_share
+    is_evaluation = hash_uniform(ids, salt="evaluation") < programme.evaluation_share
+    return customers.with_columns(
+        pl.Series(
+            "decision_cohort",
+            (hash_text(ids, salt="cohort") % np.uint64(programme.n_cohorts)).astype(np.int64),
+        ),
+        pl.Series("is_holdout", is_holdout),
+        pl.Series("is_evaluation", is_evaluation & ~is_holdout),
+    )
+
+
+def check_randomisation(
+    logged: LoggedDecisions, *, actions: ActionSet, programme: Programme
+) -> pl.DataFrame:
+    """Check that the log was drawn with the propensities it states.
+
+    Sample ratio: per action, count against the sum of propensities. Balance: per action and
+    feature, sum of x (1{A=a} - e_a), whose variance the design gives. Both as z scores against a
+    Bonferroni threshold at ``RANDOMISATION_ALPHA`` for the family. Mean weight: 1/propensity of
+    each action averages 1. Propensity floor: smallest propensity of an eligible action.
+
+    Parameters
+    ----------
+    logged
+        Matured decisions.
+    actions
+        Names.
+    programme
+        Its propensity_floor.
+
+    Returns
+    -------
+    pl.DataFrame
+        RandomisationChecks.
+    """
+    known = logged.take(logged.has_vector)
+    rows: list[dict[str, object]] = []
+    if known.n_decisions:
+        propensity = known.logging_policy  # (n, K)
+        surprise = np.eye(actions.n_actions)[known.action] - propensity  # (n, K)
+        variance = propensity * (1 - propensity)
+        ratio = _standardise(surprise.sum(axis=0), variance.sum(axis=0))  # (K,)
+        limit = _z_limit(len(ratio))
+        rows += [
+            _check("sample_ratio", name, abs(z), limit)
+            for name, z in zip(actions.action_ids, ratio, strict=True)
+        ]
+        context = known.contexts.context
+        mean, spread = np.nanmean(context, axis=0), np.nanstd(context, axis=0)
+        varies = spread > 0
+        standard = np.nan_to_num((context - mean)[:, varies] / spread[varies])  # (n, d')
+        balance = _standardise(standard.T @ surprise, (standard**2).T @ variance)  # (d', K)
+        limit = _z_limit(balance.size)
+        names = np.array(known.contexts.feature_names)[varies]
+        rows += [
+            _check("balance", f"{name}|{action}", abs(balance[i, j]), limit)
+            for i, name in enumerate(names)
+            for j, action in enumerate(actions.action_ids)
+        ]
+        smallest = float(propensity[known.contexts.eligible].min())
+        rows.append(
+            {
+                "check": "propensity_floor",
+                "subject": "smallest eligible propensity",
+                "statistic": smallest,
+                "threshold": programme.propensity_floor,
+                "is_passed": smallest >= programme.propensity_floor * (1 - 1e-9),
+            }
+        )
+    return RandomisationChecks.validate(
+        pl.DataFrame(rows, schema=RandomisationChecks.create_empty().schema)
+    )
+
+
+def is_randomisation_sound(checks: pl.DataFrame) -> bool:
+    """Return whether sample ratios and balance hold; a low floor alone doesn't unsound a log."""
+    decisive = checks.filter(pl.col("check").is_in(["sample_ratio", "balance"]))
+    return decisive.height > 0 and bool(decisive["is_passed"].all())
+
+
+def estimate_experiment_effects(
+    logged: LoggedDecisions, *, actions: ActionSet
+) -> pl.DataFrame:
+    """Estimate each offer's unadjusted effect on spend, visits, value and cost.
+
+    Self-normalised by the logged propensities, so with constant propensities it is exactly the
+    difference of the arms' means. Intervals are clustered by customer.
+
+    Parameters
+    ----------
+    logged
+        Matured decisions whose contexts carry the outcome columns.
+    actions
+        Names.
+
+    Returns
+    -------
+    pl.DataFrame
+        ExperimentEffects.
+    """
+    frame = logged.contexts.frame
+    outcomes = {
+        "spend": frame["spend"].to_numpy(),
+        "visit": (frame["visits"] > 0).to_numpy().astype(float),
+        "value": logged.value,
+        "cost": logged.cost,
+    }
+    rows = []
+    for action, name in enumerate(actions.action_ids):
+        possible = logged.take(logged.contexts.eligible[:, action] & logged.contexts.eligible[:, 0])
+        n_offered = int((possible.action == action).sum())
+        n_control = int((possible.action == 0).sum())
+        if action == 0 or not n_offered or not n_control:
+            continue
+        keep = logged.contexts.eligible[:, action] & logged.contexts.eligible[:, 0]
+        shape = (possible.n_decisions, actions.n_actions)
+        offered, control = np.zeros(shape), np.zeros(shape)
+        offered[:, action], control[:, 0] = 1.0, 1.0
+        weight = weigh(offered, possible.action, possible.propensity)
+        control_weight = weigh(control, possible.action, possible.propensity)
+        for outcome, values in outcomes.items():
+            difference = (
+                contribute_snips(values[keep], weight).values
+                - contribute_snips(values[keep], control_weight).values
+            )
+            estimate = estimate_mean(difference, possible.customer)
+            rows.append(
+                {
+                    "action_id": name,
+                    "outcome": outcome,
+                    "n_offered": n_offered,
+                    "n_control": n_control,
+                    "effect": estimate.value,
+                    "standard_error": estimate.standard_error,
+                    "low": estimate.low,
+                    "high": estimate.high,
+                }
+            )
+    return ExperimentEffects.validate(
+        pl.DataFrame(rows, schema=ExperimentEffects.create_empty().schema)
+    )
+
+
+def _standardise(sums: np.ndarray, variances: np.ndarray) -> np.ndarray:
+    """Return z scores; 0 where nothing could vary."""
+    return np.divide(sums, np.sqrt(variances), out=np.zeros_like(sums), where=variances > 0)
+
+
+def _z_limit(n_tests: int) -> float:
+    """Return the two-sided Bonferroni limit of a family of z scores."""
+    return float(stats.norm.ppf(1 - RANDOMISATION_ALPHA / (2 * max(n_tests, 1))))
+
+
+def _check(check: str, subject: str, statistic: float, threshold: float) -> dict[str, object]:
+    return {
+        "check": check,
+        "subject": subject,
+        "statistic": float(statistic),
+        "threshold": threshold,
+        "is_passed": bool(statistic <= threshold),
+    }

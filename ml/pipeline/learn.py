@@ -1,0 +1,201 @@
+"""Learn: from matured logs to a candidate policy, and to the rule that it must beat."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from ml.core.actions import ActionSet
+from ml.core.errors import ContractError, SupportError
+from ml.core.hashing import hash_uniform
+from ml.core.logged import LoggedDecisions, build_logged_decisions
+from ml.core.programme import Programme
+from ml.ope.estimators import contribute_snips, weigh
+from ml.pipeline.policies import (
+    BudgetedPolicy,
+    LifecycleRule,
+    Scorer,
+    UpliftScorer,
+    count_inactive_days,
+)
+from ml.uplift.heads import fit_uplift_heads
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The matured decisions of a training date, split by customer.
+
+    ``evaluation`` customers enter no training; ``data_hash`` identifies the rows.
+    """
+
+    everything: LoggedDecisions
+    training: LoggedDecisions
+    evaluation: LoggedDecisions
+    data_hash: str
+
+
+def take_snapshot(rows: pl.DataFrame, *, programme: Programme, actions: ActionSet) -> Snapshot:
+    """Split matured decisions into training and evaluation customers.
+
+    Holdout customers are left out: no policy decides about them.
+
+    Parameters
+    ----------
+    rows
+        Joined mart rows of matured decisions, one per decision.
+    programme, actions
+        How they are encoded.
+
+    Returns
+    -------
+    Snapshot
+        In order of decision_id.
+
+    Raises
+    ------
+    ContractError
+        If the mart's evaluation mark is not the one that the hash gives: a training set may hold
+        evaluation customers.
+    SupportError
+        If there is no matured decision.
+    """
+    decided = rows.filter(~pl.col("is_holdout")).sort("decision_id")
+    if decided.is_empty():
+        raise SupportError(
+            "no matured decision yet: training needs decisions at least "
+            f"{programme.matured_after_days} days old"
+        )
+    fingerprint = (
+        hash_uniform(decided["customer_id"], salt="evaluation") < programme.evaluation_share
+    )
+    marked = decided["is_evaluation"].to_numpy()
+    if (fingerprint != marked).any():
+        raise ContractError(
+            f"{int((fingerprint != marked).sum())} rows carry another evaluation mark than their "
+            "hash: evaluation_share changed since ingestion; ingest the customers again"
+        )
+    logged = build_logged_decisions(decided, programme=programme, actions=actions)
+    digest = hashlib.sha256()
+    for column in ("decision_id", "action_id", "propensity", "value", "cost"):
+        digest.update(decided[column].hash(seed=0).to_numpy().tobytes())
+    digest.update(np.ascontiguousarray(logged.contexts.context).tobytes())
+    return Snapshot(
+        everything=logged,
+        training=logged.take(~marked & logged.has_vector),
+        evaluation=logged.take(marked),
+        data_hash=digest.hexdigest(),
+    )
+
+
+def fit_candidate(
+    snapshot: Snapshot,
+    *,
+    programme: Programme,
+    actions: ActionSet,
+    progress: Callable[[str], None] = lambda message: None,
+) -> BudgetedPolicy:
+    """Fit the uplift policy on training customers.
+
+    Parameters
+    ----------
+    snapshot
+        Matured decisions.
+    programme, actions
+        Budget, floor, support.
+    progress
+        Called with a line per head.
+
+    Returns
+    -------
+    BudgetedPolicy
+        Its cut solved on the training customers' decisions.
+    """
+    heads = fit_uplift_heads(
+        snapshot.training,
+        minimum_support=programme.minimum_support,
+        seed=programme.seed,
+        progress=progress,
+    )
+    scorer = UpliftScorer(heads, fallback_cost=actions.face_values + actions.message_costs)
+    return _freeze(scorer, snapshot, programme=programme, actions=actions)
+
+
+def fit_lifecycle_rule(
+    snapshot: Snapshot, *, programme: Programme, actions: ActionSet
+) -> BudgetedPolicy:
+    """Set up the lifecycle rule: whom the budget reaches at the log's mean costs.
+
+    Parameters
+    ----------
+    snapshot
+        Matured decisions.
+    programme, actions
+        The reactivation offer, inactivity threshold, budget.
+
+    Returns
+    -------
+    BudgetedPolicy
+        Its cut solved on the training customers' decisions.
+
+    Raises
+    ------
+    ContractError
+        If the reactivation offer is not in the action catalogue.
+    """
+    if programme.reactivation_action not in actions.action_ids[1:]:
+        raise ContractError(
+            f"reactivation_action '{programme.reactivation_action}' is no offer of the catalogue: "
+            f"{list(actions.action_ids[1:])}"
+        )
+    is_inactive = count_inactive_days(snapshot.training.contexts) > programme.inactivity_days
+    effects = [
+        [
+            _compare_with_control(snapshot.training.take(rows), action)
+            for action in range(actions.n_actions)
+        ]
+        for rows in (~is_inactive, is_inactive)
+    ]
+    value, cost = np.moveaxis(np.array(effects), -1, 0)  # (2, K) each
+    rule = LifecycleRule(
+        reactivation_action=actions.action_ids.index(programme.reactivation_action),
+        inactivity_days=programme.inactivity_days,
+        mean_value_effect=value,
+        mean_cost_effect=cost,
+    )
+    return _freeze(rule, snapshot, programme=programme, actions=actions)
+
+
+def _freeze(
+    scorer: Scorer, snapshot: Snapshot, *, programme: Programme, actions: ActionSet
+) -> BudgetedPolicy:
+    """Return the scorer's policy with its cut solved on training decisions."""
+    contexts = snapshot.training.contexts
+    policy = BudgetedPolicy(
+        scorer=scorer,
+        actions=actions,
+        schema_hash=contexts.schema_hash,
+        floor=programme.propensity_floor,
+    )
+    return policy.spend(
+        scorer.score(contexts),
+        contexts.eligible,
+        budget=programme.budget_per_decision * contexts.n_customers,
+        is_solved_on=np.ones(contexts.n_customers, dtype=bool),
+    )
+
+
+def _compare_with_control(logged: LoggedDecisions, action: int) -> tuple[float, float]:
+    """Return an action's mean value and cost effect, self-normalised; 0 where it never ran."""
+    if action == 0 or not {0, action} <= set(logged.action.tolist()):
+        return 0.0, 0.0
+    means = []
+    for each in (action, 0):
+        single = np.zeros(logged.logging_policy.shape)
+        single[:, each] = 1.0
+        weight = weigh(single, logged.action, logged.propensity)
+        means.append(
+            [float(contribute_snips(r, weight).values.mean()) for r in (logged.value, logged.cost)]
+        )
+    return means[0][0] - means[1][0], means[0][1] - means[1][1]

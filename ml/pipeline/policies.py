@@ -1,0 +1,360 @@
+"""The policies that the gate can judge: the lifecycle rule, the uplift policy, exploration."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from ml.allocation.budget import (
+    UNLIMITED,
+    BudgetCut,
+    cut_probabilities,
+    exploration_cost,
+    reserve_for_chance,
+    solve_budget,
+)
+from ml.core.actions import ActionSet
+from ml.core.contexts import Contexts
+from ml.core.errors import BudgetError, ContractError
+from ml.core.policy import explore
+from ml.uplift.heads import UpliftHeads, load_heads, save_heads
+
+RESERVE_DEVIATIONS = 3.0
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a policy thinks of every customer and action, each of shape (n, K).
+
+    ``reward`` is what the budget is spent for, ``allowed`` what survives pruning;
+    ``value_effect`` and ``cost_effect`` are expected, currency per decision, column 0 = 0.
+    """
+
+    reward: np.ndarray
+    allowed: np.ndarray
+    value_effect: np.ndarray
+    cost_effect: np.ndarray
+
+
+class Scorer(Protocol):
+    """Scores customers and actions; the budget is none of its business."""
+
+    @property
+    def kind(self) -> str:
+        """Name in reports and in policy.json."""
+        ...
+
+    def score(self, contexts: Contexts) -> Scores:
+        """Return scores of n customers."""
+        ...
+
+
+@dataclass(frozen=True)
+class LifecycleRule:
+    """The classical rule: past the inactivity threshold, send the fixed reactivation offer.
+
+    The longer a customer is inactive, the sooner the budget reaches them. Effects are the offers'
+    mean ones among active (row 0) and inactive (row 1) customers, shape (2, K); the rule knows no
+    others.
+    """
+
+    reactivation_action: int
+    inactivity_days: int
+    mean_value_effect: np.ndarray
+    mean_cost_effect: np.ndarray
+
+    @property
+    def kind(self) -> str:
+        """Name in reports."""
+        return "lifecycle_rule"
+
+    def score(self, contexts: Contexts) -> Scores:
+        """Score by days of inactivity; days since sign-up where there was no purchase."""
+        days = count_inactive_days(contexts)
+        is_inactive = days > self.inactivity_days
+        shape = contexts.eligible.shape
+        reward, allowed = np.zeros(shape), np.zeros(shape, dtype=bool)
+        allowed[:, 0] = True
+        reward[:, self.reactivation_action] = days
+        allowed[:, self.reactivation_action] = (
+            contexts.eligible[:, self.reactivation_action] & is_inactive
+        )
+        group = is_inactive.astype(int)
+        return Scores(
+            reward, allowed, self.mean_value_effect[group], self.mean_cost_effect[group]
+        )
+
+
+def count_inactive_days(contexts: Contexts) -> np.ndarray:
+    """Return days since the last purchase, or since sign-up without one, shape (n,)."""
+    days = contexts.frame["days_since_purchase"].fill_null(contexts.frame["tenure_days"])
+    return days.to_numpy().astype(float)
+
+
+@dataclass(frozen=True)
+class UpliftScorer:
+    """Net value effect per customer and action; pairs that can't pay are pruned.
+
+    ``fallback_cost``, shape (K,), stands for the cost of actions without a supported head, which
+    exploration still takes.
+    """
+
+    heads: UpliftHeads
+    fallback_cost: np.ndarray
+
+    @property
+    def kind(self) -> str:
+        """Name in reports."""
+        return "uplift"
+
+    def score(self, contexts: Contexts) -> Scores:
+        """Score by predicted value effect minus cost effect."""
+        effects = self.heads.predict(contexts)
+        cost = np.where(effects.supported, effects.cost_effect, self.fallback_cost)
+        reward = effects.value_effect - effects.cost_effect
+        allowed = contexts.eligible & effects.supported & (reward > 0)
+        allowed[:, 0] = True
+        return Scores(reward, allowed, effects.value_effect, cost)
+
+
+@dataclass(frozen=True)
+class BudgetedPolicy:
+    """A scorer, the cut at which its budget ends, and exploration: a policy.
+
+    Frozen, it is what the gate values; ``spend`` solves the cut anew for tonight's customers.
+    """
+
+    scorer: Scorer
+    actions: ActionSet
+    schema_hash: str
+    floor: float
+    cut: BudgetCut = UNLIMITED
+
+    @property
+    def kind(self) -> str:
+        """Name in reports."""
+        return self.scorer.kind
+
+    def probabilities(self, contexts: Contexts) -> np.ndarray:
+        """Return the policy as deployed: cut, pruned, explored; shape (n, K)."""
+        return self.mix(self.scorer.score(contexts), contexts.eligible)
+
+    def mix(self, scores: Scores, eligible: np.ndarray) -> np.ndarray:
+        """Return the policy of scored customers, shape (n, K)."""
+        target = cut_probabilities(
+            scores.reward, scores.cost_effect, scores.allowed, cut=self.cut
+        )
+        return explore(target, eligible, floor=self.floor)
+
+    def spend(
+        self, scores: Scores, eligible: np.ndarray, *, budget: float, is_solved_on: np.ndarray
+    ) -> "BudgetedPolicy":
+        """Return the policy whose cut spends a budget on the given customers.
+
+        The price is solved on the customers outside the evaluation cohort. A reserve for chance
+        is held back; if the expected cost of all customers still exceeds the budget, the price
+        rises until it doesn't.
+
+        Parameters
+        ----------
+        scores
+            Of n customers.
+        eligible : shape (n, K), bool
+        budget
+            Total for all n, currency.
+        is_solved_on : shape (n,), bool
+            Not in the evaluation cohort.
+
+        Returns
+        -------
+        BudgetedPolicy
+            With the new cut.
+
+        Raises
+        ------
+        BudgetError
+            If exploration alone costs more than the budget.
+        """
+        solved = is_solved_on if is_solved_on.any() else np.ones(len(eligible), dtype=bool)
+        explored = exploration_cost(scores.cost_effect, eligible, floor=self.floor)
+        weights = 1 - self.floor * eligible.sum(axis=1)
+        if explored.sum() > budget:
+            raise BudgetError(
+                f"exploration at propensity_floor {self.floor} costs {explored.sum():.2f}, more "
+                f"than the budget {budget:.2f}: lower the floor or raise budget_per_decision"
+            )
+
+        def solve(available: float, rows: np.ndarray) -> "BudgetedPolicy":
+            share = available * float(rows.mean()) - float(explored[rows].sum())
+            cut = solve_budget(
+                scores.reward[rows],
+                scores.cost_effect[rows],
+                scores.allowed[rows],
+                budget=max(share, 0.0),
+                weights=weights[rows],
+            )
+            return replace(self, cut=cut)
+
+        first = solve(budget, solved)
+        reserve = reserve_for_chance(
+            first.mix(scores, eligible),
+            scores.cost_effect,
+            is_solved_on=solved,
+            deviations=RESERVE_DEVIATIONS,
+        )
+        policy = solve(budget - reserve, solved)
+        if float((policy.mix(scores, eligible) * scores.cost_effect).sum()) > budget:
+            policy = solve(budget, np.ones(len(eligible), dtype=bool))
+        return policy
+
+
+@dataclass(frozen=True)
+class ExplorationOnly:
+    """Before anything is learned: random offers, as many as the budget surely covers.
+
+    Offers share the probability that is left after no-offer equally; costs are taken at their
+    declared most, face value plus message.
+    """
+
+    actions: ActionSet
+    floor: float
+    budget_per_decision: float
+
+    @property
+    def kind(self) -> str:
+        """Name in reports."""
+        return "exploration_only"
+
+    def probabilities(self, contexts: Contexts) -> np.ndarray:
+        """Return shape (n, K), rows sum to 1.
+
+        Raises
+        ------
+        BudgetError
+            If exploration at the floor may cost more than the budget.
+        """
+        eligible = contexts.eligible
+        uniform = eligible / eligible.sum(axis=1, keepdims=True)
+        most = self.actions.face_values + self.actions.message_costs  # (K,)
+        affordable = self.budget_per_decision * len(eligible)
+        total = float((uniform * most).sum())
+        share = min(1.0, affordable / total) if total > 0 else 1.0
+        control = np.zeros(eligible.shape)
+        control[:, 0] = 1.0
+        policy = share * uniform + (1 - share) * control
+        if policy[eligible].min(initial=1.0) < self.floor:
+            raise BudgetError(
+                f"the budget of {self.budget_per_decision:.2f} per decision can't pay for "
+                f"exploration at propensity_floor {self.floor}: raise the one or lower the other"
+            )
+        return np.asarray(policy)
+
+
+def save_policy(policy: BudgetedPolicy, folder: Path) -> str:
+    """Write a policy as JSON and LightGBM text; no pickle.
+
+    Parameters
+    ----------
+    policy
+        What to write.
+    folder
+        Made if missing.
+
+    Returns
+    -------
+    str
+        The hash of everything written, as ``hash_policy`` gives it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    scorer: dict[str, Any]
+    if isinstance(policy.scorer, LifecycleRule):
+        scorer = {
+            "reactivation_action": policy.scorer.reactivation_action,
+            "inactivity_days": policy.scorer.inactivity_days,
+            "mean_value_effect": policy.scorer.mean_value_effect.tolist(),
+            "mean_cost_effect": policy.scorer.mean_cost_effect.tolist(),
+        }
+    elif isinstance(policy.scorer, UpliftScorer):
+        save_heads(policy.scorer.heads, folder / "heads")
+        scorer = {"fallback_cost": policy.scorer.fallback_cost.tolist()}
+    else:
+        raise ContractError(f"a policy of kind '{policy.kind}' cannot be saved")
+    actions = {
+        "action_ids": policy.actions.action_ids,
+        "families": policy.actions.families,
+        "channels": policy.actions.channels,
+        "face_values": policy.actions.face_values.tolist(),
+        "message_costs": policy.actions.message_costs.tolist(),
+    }
+    described = {
+        "kind": policy.kind,
+        "schema_hash": policy.schema_hash,
+        "floor": policy.floor,
+        "cut": asdict(policy.cut),
+        "actions": actions,
+        "scorer": scorer,
+    }
+    (folder / "policy.json").write_text(json.dumps(described, indent=2, sort_keys=True))
+    return hash_policy(folder)
+
+
+def load_policy(folder: Path) -> BudgetedPolicy:
+    """Read what ``save_policy`` wrote.
+
+    Parameters
+    ----------
+    folder
+        With policy.json.
+
+    Returns
+    -------
+    BudgetedPolicy
+        Giving exactly the same probabilities as the one saved.
+
+    Raises
+    ------
+    ContractError
+        If the kind is unknown.
+    """
+    described = json.loads((folder / "policy.json").read_text())
+    saved = described["actions"]
+    actions = ActionSet(
+        action_ids=tuple(saved["action_ids"]),
+        families=tuple(saved["families"]),
+        channels=tuple(saved["channels"]),
+        face_values=np.array(saved["face_values"]),
+        message_costs=np.array(saved["message_costs"]),
+    )
+    values = described["scorer"]
+    scorer: Scorer
+    if described["kind"] == "lifecycle_rule":
+        scorer = LifecycleRule(
+            reactivation_action=values["reactivation_action"],
+            inactivity_days=values["inactivity_days"],
+            mean_value_effect=np.array(values["mean_value_effect"]),
+            mean_cost_effect=np.array(values["mean_cost_effect"]),
+        )
+    elif described["kind"] == "uplift":
+        scorer = UpliftScorer(load_heads(folder / "heads"), np.array(values["fallback_cost"]))
+    else:
+        raise ContractError(f"policy.json has the unknown kind '{described['kind']}'")
+    return BudgetedPolicy(
+        scorer=scorer,
+        actions=actions,
+        schema_hash=described["schema_hash"],
+        floor=described["floor"],
+        cut=BudgetCut(**described["cut"]),
+    )
+
+
+def hash_policy(folder: Path) -> str:
+    """Return the SHA-256 over names and bytes of every file of a saved policy."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()

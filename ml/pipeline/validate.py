@@ -1,0 +1,229 @@
+"""Validate: what every policy is worth on logged data, and whether the candidate may replace."""
+
+import hashlib
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+import polars as pl
+
+from ml.core.contexts import Contexts, hash_feature_schema
+from ml.core.logged import LoggedDecisions
+from ml.core.policy import Policy
+from ml.core.programme import Programme
+from ml.core.schemas import EvaluationRecord, PolicyValues
+from ml.ope.design import detectable_difference
+from ml.ope.estimators import (
+    Contributions,
+    contribute_dr,
+    contribute_ips,
+    contribute_snips,
+    effective_sample_size,
+    estimate_mean,
+    weigh,
+)
+from ml.ope.gate import GateEvidence, decide_promotion
+from ml.pipeline.learn import Snapshot
+from ml.pipeline.policies import BudgetedPolicy, UpliftScorer
+
+CANDIDATE, CHAMPION, NO_OFFER = "candidate", "champion", "no_offer"
+ESTIMATORS = ("ips", "snips", "dr")
+REWARDS = ("value", "cost", "net_value")
+
+
+@dataclass(frozen=True)
+class SingleAction:
+    """The policy that gives everybody one action, and no-offer where it isn't eligible."""
+
+    action: int
+
+    @property
+    def kind(self) -> str:
+        """Name in reports."""
+        return "single_action"
+
+    def probabilities(self, contexts: Contexts) -> np.ndarray:
+        """Return shape (n, K), rows of one 1."""
+        policy = np.zeros(contexts.eligible.shape)
+        can = contexts.eligible[:, self.action]
+        policy[can, self.action] = 1.0
+        policy[~can, 0] = 1.0
+        return policy
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """``policy_values`` is PolicyValues rows, ``record`` one EvaluationRecord row."""
+
+    policy_values: pl.DataFrame
+    record: pl.DataFrame
+
+
+def evaluate_candidate(
+    snapshot: Snapshot,
+    *,
+    candidate: BudgetedPolicy,
+    champion: BudgetedPolicy,
+    programme: Programme,
+    candidate_version: str,
+    champion_version: str,
+    candidate_hash: str,
+    training_date: date,
+    is_randomisation_sound: bool,
+) -> Evaluation:
+    """Value every policy on the evaluation cohort and decide the gate.
+
+    Candidate and champion are valued as deployed (cut frozen on training customers, pruning and
+    exploration included), beside no-offer and each offer to everybody. Values are per decision,
+    intervals clustered by customer, increments over no-offer paired.
+
+    Parameters
+    ----------
+    snapshot
+        Its evaluation decisions are used; its training ones fitted the candidate.
+    candidate, champion
+        Policies; the candidate's heads are the outcome model of DR.
+    programme
+        Budget.
+    candidate_version, champion_version, candidate_hash
+        Identify the policies in the record.
+    training_date
+        Of the snapshot.
+    is_randomisation_sound
+        Verdict of the randomisation checks.
+
+    Returns
+    -------
+    Evaluation
+        Values and the gate's record.
+    """
+    logged = snapshot.evaluation
+    policies: dict[str, Policy] = {NO_OFFER: SingleAction(0)}
+    for action, name in enumerate(candidate.actions.action_ids[1:], start=1):
+        policies[f"all_{name}"] = SingleAction(action)
+    policies |= {CHAMPION: champion, CANDIDATE: candidate}
+    rewards = {"value": logged.value, "cost": logged.cost, "net_value": logged.net_value}
+    expected = expect_rewards(candidate, logged)
+    contributions = {
+        (name, reward): _contribute(
+            logged, policy.probabilities(logged.contexts), rewards[reward], expected[reward]
+        )
+        for name, policy in policies.items()
+        for reward in REWARDS
+    }
+    rows = []
+    for name in policies:
+        for reward in REWARDS:
+            for estimator in ESTIMATORS:
+                own = contributions[name, reward][estimator]
+                base = contributions[NO_OFFER, reward][estimator]
+                level = estimate_mean(own.values, logged.customer)
+                gain = estimate_mean(own.values - base.values, logged.customer)
+                rows.append(
+                    {
+                        "policy": name,
+                        "estimator": estimator,
+                        "reward": reward,
+                        "policy_value": level.value,
+                        "standard_error": level.standard_error,
+                        "low": level.low,
+                        "high": level.high,
+                        "incremental_value": gain.value,
+                        "incremental_low": gain.low,
+                        "incremental_high": gain.high,
+                        "level": level.level,
+                        "effective_sample_size": effective_sample_size(own.importance_weight),
+                        "n_decisions": level.n_decisions,
+                        "n_customers": level.n_customers,
+                    }
+                )
+    candidate_net = contributions[CANDIDATE, "net_value"]["dr"]
+    champion_net = contributions[CHAMPION, "net_value"]["dr"]
+    evidence = GateEvidence(
+        net_value_difference=estimate_mean(
+            candidate_net.values - champion_net.values, logged.customer
+        ),
+        expected_cost=estimate_mean(
+            contributions[CANDIDATE, "cost"]["dr"].values, logged.customer
+        ),
+        budget_per_decision=programme.budget_per_decision,
+        effective_sample_size=effective_sample_size(candidate_net.importance_weight),
+        mean_weight=estimate_mean(candidate_net.importance_weight, logged.customer),
+        is_randomisation_sound=is_randomisation_sound,
+        has_feature_contract=candidate.schema_hash == hash_feature_schema(programme),
+    )
+    verdict = decide_promotion(evidence)
+    difference = evidence.net_value_difference
+    record = pl.DataFrame(
+        [
+            {
+                "candidate_version": candidate_version,
+                "champion_version": champion_version,
+                "evaluated_for_date": training_date,
+                "is_passed": verdict.is_passed,
+                "reasons": list(verdict.reasons),
+                "net_value_difference": difference.value,
+                "difference_low": difference.low,
+                "difference_high": difference.high,
+                "smallest_detectable_difference": detectable_difference(
+                    difference.standard_error, level=difference.level
+                ),
+                "level": difference.level,
+                "expected_cost": evidence.expected_cost.value,
+                "budget_per_decision": programme.budget_per_decision,
+                "effective_sample_size": evidence.effective_sample_size,
+                "mean_importance_weight": evidence.mean_weight.value,
+                "n_decisions": difference.n_decisions,
+                "n_customers": difference.n_customers,
+                "candidate_hash": candidate_hash,
+                "feature_schema_hash": candidate.schema_hash,
+                "data_hash": snapshot.data_hash,
+                "programme_hash": hash_programme(programme),
+            }
+        ],
+        schema=EvaluationRecord.create_empty().schema,
+    )
+    values = pl.DataFrame(rows, schema=PolicyValues.create_empty().schema)
+    return Evaluation(PolicyValues.validate(values), EvaluationRecord.validate(record))
+
+
+def expect_rewards(candidate: BudgetedPolicy, logged: LoggedDecisions) -> dict[str, np.ndarray]:
+    """Return the outcome model's mean of each reward, shape (n, K), for the DR estimator.
+
+    Parameters
+    ----------
+    candidate
+        Its heads, fitted on other customers, are the outcome model.
+    logged
+        Decisions to predict for.
+
+    Returns
+    -------
+    dict
+        Reward name to matrix; zeros where the candidate has no heads (DR is then IPS).
+    """
+    shape = (logged.n_decisions, candidate.actions.n_actions)
+    if not isinstance(candidate.scorer, UpliftScorer):
+        return {reward: np.zeros(shape) for reward in REWARDS}
+    effects = candidate.scorer.heads.predict(logged.contexts)
+    value, cost = effects.expected_value, effects.cost_effect
+    return {"value": value, "cost": cost, "net_value": value - cost}
+
+
+def hash_programme(programme: Programme) -> str:
+    """Return the SHA-256 of the programme's settings."""
+    return hashlib.sha256(programme.to_json().encode()).hexdigest()
+
+
+def _contribute(
+    logged: LoggedDecisions, policy: np.ndarray, reward: np.ndarray, expected: np.ndarray
+) -> dict[str, Contributions]:
+    """Return each estimator's contributions of one policy and reward."""
+    weight = weigh(policy, logged.action, logged.propensity)
+    return {
+        "ips": contribute_ips(reward, weight),
+        "snips": contribute_snips(reward, weight),
+        "dr": contribute_dr(
+            reward, weight, action=logged.action, policy=policy, expected_reward=expected
+        ),
+    }
