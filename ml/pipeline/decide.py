@@ -151,6 +151,84 @@ def decide_night(
     )
 
 
+@dataclass(frozen=True)
+class NightCheck:
+    """One thing that must hold of a night before it is sealed."""
+
+    name: str
+    is_passed: bool
+    detail: str
+
+
+def check_night(
+    assignments: pl.DataFrame,
+    *,
+    features: pl.DataFrame,
+    catalogue: ActionSet,
+    budget: float,
+    expected_cost: float,
+    policy_version: str,
+) -> tuple[NightCheck, ...]:
+    """Check a night's table against what it was made from.
+
+    Parameters
+    ----------
+    assignments
+        AssignmentTable rows.
+    features
+        customer_features of the date.
+    catalogue
+        Tonight's actions.
+    budget, expected_cost
+        Currency for the night.
+    policy_version
+        The one version that may appear.
+
+    Returns
+    -------
+    tuple
+        Every check, passed or not.
+    """
+    due = features.filter(pl.col("is_due") & ~pl.col("is_holdout"))
+    wanted, got = due["customer_id"].sort(), assignments["customer_id"].sort()
+    vectors = assignments["eligible_propensities"]
+    sums_off = (vectors.list.sum() - 1).abs().max()
+    reach = catalogue.eligible_by_channel(
+        assignments.join(due, on="customer_id", how="left", maintain_order="left")[
+            "contactable_channels"
+        ]
+    )
+    taken = catalogue.index_of(assignments["action_id"])
+    n_ineligible = int((~reach[np.arange(len(taken)), taken]).sum())
+    versions = assignments["policy_version"].unique().to_list()
+    in_range = assignments["propensity"].is_between(0, 1, closed="right").all()
+    return (
+        NightCheck(
+            "each_due_customer_once",
+            wanted.equals(got),
+            f"{len(wanted)} due customers outside the holdout, {len(got)} rows",
+        ),
+        NightCheck(
+            "propensities_are_distributions",
+            bool(in_range) and (sums_off is None or float(sums_off) <= 1e-9),  # type: ignore[arg-type]
+            f"largest distance of a vector's sum from 1: {sums_off}",
+        ),
+        NightCheck(
+            "expected_cost_within_budget",
+            expected_cost <= budget * (1 + 1e-9),
+            f"expected cost {expected_cost:.2f} of budget {budget:.2f}",
+        ),
+        NightCheck(
+            "no_ineligible_pair", n_ineligible == 0, f"{n_ineligible} offers on a closed channel"
+        ),
+        NightCheck(
+            "known_versions",
+            versions in ([], [policy_version]),
+            f"policy versions in the table: {versions}",
+        ),
+    )
+
+
 def to_contract(assignments: pl.DataFrame) -> pl.DataFrame:
     """Return the night's table as the contract's ``assignments``: tomorrow's log.
 

@@ -30,7 +30,7 @@ class ScreenedNight:
 
 
 def screen_night(
-    files: Mapping[str, Sequence[Path]], *, known: Known, programme: Programme
+    files: Mapping[str, Sequence[Path]], *, known: Known, programme: Programme | None
 ) -> ScreenedNight:
     """Split a night's delivery into accepted and quarantined rows, table by table.
 
@@ -41,7 +41,7 @@ def screen_night(
     known
         What earlier nights established.
     programme
-        Gives accepted customers their cohort, holdout and evaluation marks.
+        Gives accepted customers their cohort, holdout and evaluation marks; None leaves them out.
 
     Returns
     -------
@@ -62,7 +62,8 @@ def screen_night(
             }
         )
         rows = screened.accepted
-        accepted[table] = mark_customers(rows, programme) if table == "customers" else rows
+        is_marked = table == "customers" and programme is not None
+        accepted[table] = mark_customers(rows, programme) if is_marked else rows  # type: ignore[arg-type]
     return ScreenedNight(
         accepted=accepted,
         quarantined=pl.concat(quarantined),

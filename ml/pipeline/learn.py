@@ -199,3 +199,38 @@ def _compare_with_control(logged: LoggedDecisions, action: int) -> tuple[float, 
             [float(contribute_snips(r, weight).values.mean()) for r in (logged.value, logged.cost)]
         )
     return means[0][0] - means[1][0], means[0][1] - means[1][1]
+
+
+def describe_heads(candidate: BudgetedPolicy) -> pl.DataFrame:
+    """Return one row per lifecycle and action of a candidate's heads.
+
+    Parameters
+    ----------
+    candidate
+        With uplift heads.
+
+    Returns
+    -------
+    pl.DataFrame
+        lifecycle, action_id, n_rows, is_supported, value_effect and cost_effect (mean, currency
+        per decision), value_slope and cost_slope (0 = abstains and uses the mean).
+    """
+    if not isinstance(candidate.scorer, UpliftScorer):
+        raise ContractError(f"a {candidate.kind} policy has no heads to describe")
+    names = candidate.actions.action_ids
+    return pl.DataFrame(
+        [
+            {
+                "lifecycle": head.lifecycle,
+                "action_id": names[each.action],
+                "n_rows": each.n_rows,
+                "is_supported": each.is_supported,
+                "value_effect": each.value_calibration.mean_effect,
+                "value_slope": each.value_calibration.slope,
+                "cost_effect": each.cost_calibration.mean_effect,
+                "cost_slope": each.cost_calibration.slope,
+            }
+            for head in candidate.scorer.heads.heads
+            for each in head.actions
+        ]
+    )

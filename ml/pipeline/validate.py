@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 
 from ml.core.contexts import Contexts, hash_feature_schema
+from ml.core.errors import PromotionError
 from ml.core.logged import LoggedDecisions
 from ml.core.policy import Policy
 from ml.core.programme import Programme
@@ -29,6 +30,7 @@ from ml.pipeline.policies import BudgetedPolicy, UpliftScorer
 CANDIDATE, CHAMPION, NO_OFFER = "candidate", "champion", "no_offer"
 ESTIMATORS = ("ips", "snips", "dr")
 REWARDS = ("value", "cost", "net_value")
+RECORD_DAYS = 8
 
 
 @dataclass(frozen=True)
@@ -208,6 +210,59 @@ def expect_rewards(candidate: BudgetedPolicy, logged: LoggedDecisions) -> dict[s
     effects = candidate.scorer.heads.predict(logged.contexts)
     value, cost = effects.expected_value, effects.cost_effect
     return {"value": value, "cost": cost, "net_value": value - cost}
+
+
+def verify_promotion(
+    record: pl.DataFrame,
+    *,
+    candidate_version: str,
+    candidate_hash: str,
+    champion_version: str,
+    programme: Programme,
+    today: date,
+) -> None:
+    """Verify a persisted evaluation record once more, before anything is promoted.
+
+    Parameters
+    ----------
+    record
+        The newest EvaluationRecord row.
+    candidate_version, candidate_hash
+        Of what would be promoted, its files hashed now.
+    champion_version
+        Of what would be replaced, now.
+    programme
+        Now.
+    today
+        Newest ingested date; a record older than ``RECORD_DAYS`` is stale.
+
+    Raises
+    ------
+    PromotionError
+        Naming everything that doesn't hold: the gate's own reasons, or evidence about another
+        candidate, champion, programme or time.
+    """
+    row = EvaluationRecord.validate(record).row(0, named=True)
+    age = (today - row["evaluated_for_date"]).days
+    problems = list(row["reasons"])
+    if not row["is_passed"] and not problems:
+        problems.append("the record says that the gate failed")
+    facts = (
+        ("candidate_version", candidate_version),
+        ("candidate_hash", candidate_hash),
+        ("champion_version", champion_version),
+        ("programme_hash", hash_programme(programme)),
+        ("feature_schema_hash", hash_feature_schema(programme)),
+    )
+    problems += [
+        f"the record's {name} is {row[name]}, now it is {value}: evaluate again"
+        for name, value in facts
+        if row[name] != value
+    ]
+    if not 0 <= age <= RECORD_DAYS:
+        problems.append(f"the record is {age} days old, at most {RECORD_DAYS}: evaluate again")
+    if problems:
+        raise PromotionError(f"version {candidate_version} refused: {'; '.join(problems)}")
 
 
 def hash_programme(programme: Programme) -> str:

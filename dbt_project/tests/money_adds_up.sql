@@ -1,0 +1,15 @@
+-- Cost is redemptions plus messages, value is margin times spend, and no-offer costs nothing.
+select
+    outcomes.decision_id,
+    outcomes.cost,
+    outcomes.value
+from {{ ref('realised_outcomes') }} as outcomes
+inner join {{ ref('logged_decisions') }} as decisions
+    on outcomes.decision_id = decisions.decision_id
+inner join {{ ref('action_catalogue') }} as actions
+    on decisions.action_id = actions.action_id
+where
+    abs(outcomes.cost - outcomes.redemption_cost - outcomes.message_cost) > 1e-9
+    or abs(outcomes.value - outcomes.spend * {{ var('margin') }}) > 1e-6
+    or (actions.is_control and outcomes.cost > 0)
+    or outcomes.accounting_spend < outcomes.spend - 1e-9

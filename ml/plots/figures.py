@@ -1,0 +1,166 @@
+"""Figures of results; each returns a matplotlib figure that the caller saves or logs."""
+
+import io
+
+import matplotlib
+import numpy as np
+import polars as pl
+from matplotlib.figure import Figure
+
+from ml.core.schemas import LIFECYCLE_NAMES
+
+matplotlib.use("Agg")
+
+_BLUE, _ORANGE, _GREY = "#2f6db5", "#d9822b", "#8a8f98"
+
+
+def plot_policy_values(values: pl.DataFrame, *, currency: str) -> Figure:
+    """Plot each policy's net value over no-offer, DR with 95 % intervals.
+
+    Parameters
+    ----------
+    values
+        PolicyValues rows.
+    currency
+        Unit.
+
+    Returns
+    -------
+    Figure
+        One bar per policy.
+    """
+    rows = values.filter(
+        (pl.col("estimator") == "dr")
+        & (pl.col("reward") == "net_value")
+        & (pl.col("policy") != "no_offer")
+    )
+    figure = Figure(figsize=(7.5, 0.55 * rows.height + 1.4), layout="constrained")
+    axes = figure.subplots()
+    position = np.arange(rows.height)[::-1]
+    middle = rows["incremental_value"].to_numpy()
+    reach = np.abs(
+        np.vstack([middle - rows["incremental_low"], rows["incremental_high"] - middle])
+    )
+    colours = [
+        _ORANGE if name == "candidate" else _BLUE if name == "champion" else _GREY
+        for name in rows["policy"]
+    ]
+    axes.barh(position, middle, color=colours, height=0.6)
+    axes.errorbar(middle, position, xerr=reach, fmt="none", ecolor="black", capsize=3, lw=1)
+    axes.axvline(0, color="black", lw=0.8)
+    axes.set_yticks(position, rows["policy"].to_list())
+    axes.set_xlabel(f"net value over no-offer, {currency} per decision (DR, 95 % interval)")
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def plot_effects(effects: pl.DataFrame, *, outcome: str, currency: str) -> Figure:
+    """Plot the experiment's unadjusted effects on an outcome with intervals.
+
+    Parameters
+    ----------
+    effects
+        ExperimentEffects rows.
+    outcome
+        'spend', 'visit', 'value' or 'cost'.
+    currency
+        Unit of money.
+
+    Returns
+    -------
+    Figure
+        One point per offer.
+    """
+    rows = effects.filter(pl.col("outcome") == outcome)
+    figure = Figure(figsize=(7.5, 0.5 * rows.height + 1.4), layout="constrained")
+    axes = figure.subplots()
+    position = np.arange(rows.height)[::-1]
+    middle = rows["effect"].to_numpy()
+    reach = np.abs(np.vstack([middle - rows["low"], rows["high"] - middle]))
+    axes.errorbar(middle, position, xerr=reach, fmt="o", color=_BLUE, capsize=3)
+    axes.axvline(0, color="black", lw=0.8)
+    axes.set_yticks(position, rows["action_id"].to_list())
+    unit = "share of customers" if outcome == "visit" else f"{currency} per decision"
+    axes.set_xlabel(f"effect on {outcome} against no-offer, {unit} (95 % interval)")
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def plot_heads(heads: pl.DataFrame, *, currency: str) -> Figure:
+    """Plot mean value effect against mean cost effect of every lifecycle and action.
+
+    Parameters
+    ----------
+    heads
+        Rows of ``describe_heads``.
+    currency
+        Unit.
+
+    Returns
+    -------
+    Figure
+        One marker per head; hollow where it abstains from personalising value.
+    """
+    figure = Figure(figsize=(7.5, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for lifecycle, colour in zip(LIFECYCLE_NAMES, (_ORANGE, _BLUE, _GREY), strict=True):
+        rows = heads.filter((pl.col("lifecycle") == lifecycle) & pl.col("is_supported"))
+        axes.scatter(
+            rows["cost_effect"].to_numpy(),
+            rows["value_effect"].to_numpy(),
+            edgecolors=colour,
+            facecolors=[colour if slope > 0 else "none" for slope in rows["value_slope"]],
+            label=lifecycle,
+            s=45,
+        )
+        for row in rows.iter_rows(named=True):
+            axes.annotate(
+                row["action_id"],
+                (row["cost_effect"], row["value_effect"]),
+                xytext=(5, 4),
+                textcoords="offset points",
+                fontsize=7,
+            )
+    axes.axline((0, 0), slope=1, color="black", lw=0.8, ls=":")
+    axes.set_xlabel(f"mean cost effect, {currency} per decision")
+    axes.set_ylabel(f"mean value effect, {currency} per decision")
+    axes.legend(frameon=False, fontsize=8, title="hollow: constant effect", title_fontsize=7)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def plot_assignments(assignments: pl.DataFrame) -> Figure:
+    """Plot tonight's customers per action, stacked by lifecycle.
+
+    Parameters
+    ----------
+    assignments
+        AssignmentTable rows.
+
+    Returns
+    -------
+    Figure
+        One bar per action.
+    """
+    counts = assignments.group_by("action_id", "lifecycle").len()
+    actions = sorted(counts["action_id"].unique().to_list())
+    figure = Figure(figsize=(7.5, 0.5 * len(actions) + 1.6), layout="constrained")
+    axes = figure.subplots()
+    left = np.zeros(len(actions))
+    for lifecycle, colour in zip(LIFECYCLE_NAMES, (_ORANGE, _BLUE, _GREY), strict=True):
+        part = counts.filter(pl.col("lifecycle") == lifecycle)
+        numbers = dict(zip(part["action_id"], part["len"], strict=True))
+        widths = np.array([numbers.get(action, 0) for action in actions], dtype=float)
+        axes.barh(actions, widths, left=left, color=colour, label=lifecycle, height=0.6)
+        left += widths
+    axes.set_xlabel("customers")
+    axes.legend(frameon=False, fontsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def render_png(figure: Figure) -> bytes:
+    """Return the figure as PNG bytes."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return buffer.getvalue()

@@ -1,0 +1,186 @@
+"""The policy registry: versions of ``assignment_policy``, its champion, and nothing else."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.types.schema import ColSpec, Schema
+
+from ml.core.errors import PromotionError
+from ml.core.programme import Programme, read_programme
+from ml.core.schemas import CustomerFeatures
+from ml.pipeline.policies import BudgetedPolicy, hash_policy, load_policy, save_policy
+
+MODEL_NAME = "assignment_policy"
+CHAMPION, CANDIDATE, PREVIOUS = "champion", "candidate", "previous_champion"
+PROVEN = ("passed", "first_champion")
+_MODEL_FILE = Path(__file__).with_name("policy_model.py")
+_COLUMN_TYPES = {"Int64": "double", "Float64": "double", "Boolean": "boolean", "Date": "datetime"}
+
+
+@dataclass(frozen=True)
+class RegisteredPolicy:
+    """One version, loaded and verified."""
+
+    version: str
+    policy: BudgetedPolicy
+    policy_hash: str
+    tags: Mapping[str, str]
+
+
+class PolicyRegistry:
+    """Registered versions of the assignment policy in one MLflow registry."""
+
+    def __init__(self, tracking_uri: str, *, experiment: str) -> None:
+        self.tracking_uri = tracking_uri
+        self.experiment = experiment
+        mlflow.set_tracking_uri(tracking_uri)
+        mlflow.set_registry_uri(tracking_uri)
+        self._client = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
+
+    def register(
+        self, policy: BudgetedPolicy, *, programme: Programme, tags: Mapping[str, str]
+    ) -> RegisteredPolicy:
+        """Log a policy as a model inside the active MLflow run and register it.
+
+        Parameters
+        ----------
+        policy
+            Saved as JSON and LightGBM text, loaded through models-from-code: no pickle.
+        programme
+            Saved with it, so that the version scores as it was fitted.
+        tags
+            For the version, beside its kind and hash.
+
+        Returns
+        -------
+        RegisteredPolicy
+            The new version.
+        """
+        with TemporaryDirectory() as scratch:
+            folder = Path(scratch) / "policy"
+            save_policy(policy, folder)
+            (folder / "programme.json").write_text(programme.to_json())
+            policy_hash = hash_policy(folder)
+            model = mlflow.pyfunc.log_model(
+                name=f"{policy.kind}_policy",
+                python_model=str(_MODEL_FILE),
+                artifacts={"policy": str(folder)},
+                signature=_write_signature(policy),
+                pip_requirements=["lightgbm", "numpy", "polars"],
+                registered_model_name=MODEL_NAME,
+            )
+        version = str(model.registered_model_version)
+        every_tag = {**tags, "kind": policy.kind, "policy_hash": policy_hash}
+        for key, value in every_tag.items():
+            self._client.set_model_version_tag(MODEL_NAME, version, key, value)
+        return RegisteredPolicy(version, policy, policy_hash, every_tag)
+
+    def load(self, version: str) -> RegisteredPolicy:
+        """Load a version and verify that its files are those that were registered.
+
+        Raises
+        ------
+        PromotionError
+            If the files' hash is not the registered one.
+        """
+        registered = self._client.get_model_version(MODEL_NAME, version)
+        with TemporaryDirectory() as scratch:
+            local = mlflow.artifacts.download_artifacts(
+                artifact_uri=f"models:/{MODEL_NAME}/{version}", dst_path=scratch
+            )
+            folder = Path(local) / "artifacts" / "policy"
+            policy_hash = hash_policy(folder)
+            if policy_hash != registered.tags.get("policy_hash"):
+                raise PromotionError(
+                    f"{MODEL_NAME} version {version}: its files' hash is not the registered one; "
+                    "they were changed after registration. Roll back to another version"
+                )
+            policy = load_policy(folder)
+        return RegisteredPolicy(version, policy, policy_hash, registered.tags)
+
+    def programme_of(self, version: str) -> Programme:
+        """Return the programme that a version was fitted with."""
+        with TemporaryDirectory() as scratch:
+            local = mlflow.artifacts.download_artifacts(
+                artifact_uri=f"models:/{MODEL_NAME}/{version}", dst_path=scratch
+            )
+            return read_programme(Path(local) / "artifacts" / "policy" / "programme.json")
+
+    def version_of(self, alias: str) -> str | None:
+        """Return the version that an alias points to, None if it points nowhere."""
+        found = self._find(alias)
+        return None if found is None else str(found.version)
+
+    def load_champion(self) -> RegisteredPolicy | None:
+        """Load the champion, None before there is one.
+
+        Raises
+        ------
+        PromotionError
+            If the champion carries no passed gate: nobody may set the alias by hand.
+        """
+        version = self.version_of(CHAMPION)
+        if version is None:
+            return None
+        champion = self.load(version)
+        if champion.tags.get("ope_gate") not in PROVEN:
+            raise PromotionError(
+                f"the champion, version {version}, carries no passed gate record: it was not "
+                "promoted by the gate. Point the alias back to the version tagged ope_gate=passed"
+            )
+        return champion
+
+    def mark_candidate(self, version: str) -> None:
+        """Point the candidate alias at a version."""
+        self._client.set_registered_model_alias(MODEL_NAME, CANDIDATE, version)
+
+    def make_champion(self, version: str, *, ope_gate: str, evidence: Mapping[str, str]) -> None:
+        """Point the champion alias at a version, the previous one kept for rollback.
+
+        Parameters
+        ----------
+        version
+            The new champion.
+        ope_gate
+            'passed' or 'first_champion'.
+        evidence
+            Tags that say why.
+        """
+        previous = self.version_of(CHAMPION)
+        for key, value in {**evidence, "ope_gate": ope_gate}.items():
+            self._client.set_model_version_tag(MODEL_NAME, version, key, value)
+        if previous is not None and previous != version:
+            self._client.set_registered_model_alias(MODEL_NAME, PREVIOUS, previous)
+        self._client.set_registered_model_alias(MODEL_NAME, CHAMPION, version)
+
+    def tag(self, version: str, tags: Mapping[str, str]) -> None:
+        """Add tags to a version."""
+        for key, value in tags.items():
+            self._client.set_model_version_tag(MODEL_NAME, version, key, value)
+
+    def _find(self, alias: str) -> ModelVersion | None:
+        try:
+            return self._client.get_model_version_by_alias(MODEL_NAME, alias)
+        except MlflowException as error:
+            if error.error_code in ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST"):
+                return None
+            raise
+
+
+def _write_signature(policy: BudgetedPolicy) -> ModelSignature:
+    """Return the model's signature: customer_features rows in, a probability per action out."""
+    inputs = [
+        ColSpec(
+            _COLUMN_TYPES.get(str(column.dtype), "string"), name, required=not column.nullable
+        )
+        for name, column in CustomerFeatures.columns().items()
+    ]
+    outputs = [ColSpec("double", action) for action in policy.actions.action_ids]
+    return ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs))

@@ -1,0 +1,215 @@
+"""Decide: the nightly assignment table, sealed by its first emission.
+
+Reads: lake customer_features and action_catalogue, the champion. Writes: lake assignment_table,
+holdout and night_budget, tomorrow's landing file, on request a CSV export.
+"""
+
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+
+import dagster as dg
+import dataframely as dy
+import polars as pl
+
+from ml.core.actions import read_actions
+from ml.core.errors import ContractError, SealedNightError
+from ml.core.schemas import AssignmentTable, HoldoutTable
+from ml.pipeline.decide import NightCheck, check_night, decide_night, next_date, to_contract
+from ml.pipeline.policies import ExplorationOnly
+from ml.plots.figures import plot_assignments
+from orchestration.assets.embedding import embed_figure
+from orchestration.lake import Lake, hash_file, write_parquet
+from orchestration.partitions import NIGHTS
+from orchestration.resources import Exports, Landing, Mlflow, ProgrammeFile
+
+EMITTED_FILE = "liftloop.parquet"
+CHECKS = {
+    "each_due_customer_once": "Every due customer outside the holdout has exactly one row",
+    "propensities_are_distributions": "Propensities lie in (0, 1] and vectors sum to 1",
+    "expected_cost_within_budget": "Expected cost, exploration included, is within the budget",
+    "no_ineligible_pair": "No offer goes out on a channel that is closed to the customer",
+    "known_versions": "Every row names the champion's version",
+}
+
+
+class NightBudget(dy.Schema):
+    """One row: what the night may and is expected to cost, currency."""
+
+    decision_date = dy.Date(primary_key=True)
+    budget = dy.Float64(nullable=False, min=0)
+    expected_cost = dy.Float64(nullable=False, min=0)
+    policy_version = dy.String(nullable=False)
+    policy_kind = dy.String(nullable=False)
+
+
+class AssignmentConfig(dg.Config):
+    """How the night is emitted."""
+
+    reissue: bool = False
+    export_csv: bool = False
+
+
+@dg.multi_asset(
+    specs=[
+        dg.AssetSpec(
+            "assignment_table",
+            deps=["customer_features", "action_catalogue", "champion"],
+            description=AssignmentTable.__doc__,
+            group_name="decide",
+            kinds={"polars", "parquet"},
+        ),
+        dg.AssetSpec(
+            "holdout",
+            deps=["customer_features"],
+            description=HoldoutTable.__doc__,
+            group_name="decide",
+            kinds={"polars", "parquet"},
+        ),
+    ],
+    check_specs=[
+        dg.AssetCheckSpec(name, asset="assignment_table", description=text)
+        for name, text in CHECKS.items()
+    ],
+    partitions_def=NIGHTS,
+)
+def assignment(
+    context: dg.AssetExecutionContext,
+    config: AssignmentConfig,
+    lake: Lake,
+    landing: Landing,
+    programme: ProgrammeFile,
+    mlflow: Mlflow,
+    exports: Exports,
+) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:  # type: ignore[type-arg]
+    """Decide tonight's offers and seal the table; a sealed night stays as it is."""
+    night = date.fromisoformat(context.partition_key)
+    is_sealed = lake.has("assignment_table", night)
+    if config.reissue and is_sealed and lake.has("assignment_table", next_date(night)):
+        raise SealedNightError(
+            f"night {night} cannot be re-issued: {next_date(night)} was decided after it"
+        )
+    if not is_sealed or config.reissue:
+        _emit(context, lake, programme, mlflow, night, revision=_next_revision(lake, night))
+    else:
+        context.log.info(f"night {night} is sealed: its table stays as it is (REISSUE=1 to redo)")
+    table = lake.read("assignment_table", night)
+    budget = lake.read("night_budget", night).row(0, named=True)
+    write_parquet(
+        to_contract(table), landing.folder("assignments", next_date(night)) / EMITTED_FILE
+    )
+    if config.export_csv:
+        path = _export_csv(exports, table, night)
+        context.log.info(f"exported {path}")
+    sha256 = hash_file(lake.path("assignment_table", night))
+    held = lake.read("holdout", night)
+    yield dg.MaterializeResult(
+        asset_key="assignment_table",
+        metadata={
+            "dagster/row_count": table.height,
+            "path": dg.MetadataValue.path(str(lake.path("assignment_table", night))),
+            "sha256": sha256,
+            "sealed_before": is_sealed and not config.reissue,
+            "budget": budget["budget"],
+            "expected_cost": budget["expected_cost"],
+            "policy_version": budget["policy_version"],
+            "customers_per_action": embed_figure(plot_assignments(table)),
+        },
+        data_version=dg.DataVersion(sha256),
+    )
+    yield dg.MaterializeResult(asset_key="holdout", metadata={"dagster/row_count": held.height})
+    for check in _check(lake, night, table):
+        yield dg.AssetCheckResult(
+            asset_key="assignment_table",
+            check_name=check.name,
+            passed=check.is_passed,
+            metadata={"detail": check.detail},
+        )
+
+
+def _emit(
+    context: dg.AssetExecutionContext,
+    lake: Lake,
+    programme: ProgrammeFile,
+    mlflow: Mlflow,
+    night: date,
+    *,
+    revision: int,
+) -> None:
+    """Decide the night, check it, and write it; the assignment table last: it is the seal."""
+    from ml.tracking.registry import PolicyRegistry
+
+    settings = programme.read()
+    champion = PolicyRegistry(mlflow.tracking_uri, experiment=mlflow.experiment).load_champion()
+    catalogue = read_actions(lake.read("action_catalogue", night))
+    if champion is None:
+        context.log.warning("no champion yet: tonight's offers are exploration only")
+    policy = champion.policy if champion is not None else ExplorationOnly(
+        actions=catalogue,
+        floor=settings.propensity_floor,
+        budget_per_decision=settings.budget_per_decision,
+    )
+    version = champion.version if champion is not None else "none"
+    decided = decide_night(
+        lake.read("customer_features", night),
+        policy=policy,
+        policy_version=version,
+        catalogue=catalogue,
+        programme=settings,
+        decision_date=night,
+        revision=revision,
+    )
+    if revision > 1:
+        old = lake.read("assignment_table", night)
+        superseded = lake.path("superseded_assignments", night)
+        write_parquet(old, superseded.with_name(f"revision-{revision - 1}.parquet"))
+    lake.write(decided.holdout, "holdout", night, schema=HoldoutTable)
+    lake.write(
+        pl.DataFrame(
+            {
+                "decision_date": [night],
+                "budget": [decided.budget],
+                "expected_cost": [decided.expected_cost],
+                "policy_version": [version],
+                "policy_kind": [policy.kind],
+            }
+        ),
+        "night_budget",
+        night,
+        schema=NightBudget,
+    )
+    failed = [each for each in _check(lake, night, decided.assignments) if not each.is_passed]
+    if failed:
+        reasons = "; ".join(f"{each.name}: {each.detail}" for each in failed)
+        raise ContractError(f"night {night} is not emitted: {reasons}")
+    lake.write(decided.assignments, "assignment_table", night, schema=AssignmentTable)
+
+
+def _check(lake: Lake, night: date, table: pl.DataFrame) -> tuple[NightCheck, ...]:
+    """Check a night's table against the lake."""
+    budget = lake.read("night_budget", night).row(0, named=True)
+    return check_night(
+        table,
+        features=lake.read("customer_features", night),
+        catalogue=read_actions(lake.read("action_catalogue", night)),
+        budget=budget["budget"],
+        expected_cost=budget["expected_cost"],
+        policy_version=budget["policy_version"],
+    )
+
+
+def _next_revision(lake: Lake, night: date) -> int:
+    """Return 1, or one more than the sealed table's revision."""
+    if not lake.has("assignment_table", night):
+        return 1
+    return int(lake.read("assignment_table", night)["revision"].max() or 0) + 1  # type: ignore[arg-type]
+
+
+def _export_csv(exports: Exports, table: pl.DataFrame, night: date) -> str:
+    """Write who gets what for a messaging provider."""
+    path = Path(exports.root) / f"assignments-{night}.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    table.select("decision_id", "customer_id", "decision_date", "action_id").write_csv(temporary)
+    temporary.replace(path)
+    return str(path)

@@ -1,0 +1,24 @@
+"""Figures and small tables as asset metadata."""
+
+import base64
+
+import dagster as dg
+import polars as pl
+from matplotlib.figure import Figure
+
+from ml.plots.figures import render_png
+
+
+def embed_figure(figure: Figure) -> dg.MarkdownMetadataValue:
+    """Return a figure as an image that the Dagster UI shows."""
+    encoded = base64.b64encode(render_png(figure)).decode()
+    return dg.MetadataValue.md(f"![plot](data:image/png;base64,{encoded})")
+
+
+def tabulate(frame: pl.DataFrame) -> dg.MarkdownMetadataValue:
+    """Return a small table as Markdown, floats to three digits."""
+    shown = frame.with_columns(pl.selectors.float().round(3))
+    header = " | ".join(shown.columns)
+    ruler = " | ".join("---" for _ in shown.columns)
+    rows = [" | ".join(str(cell) for cell in row) for row in shown.iter_rows()]
+    return dg.MetadataValue.md("\n".join(f"| {line} |" for line in [header, ruler, *rows]))

@@ -1,0 +1,196 @@
+"""Validate: policies valued on the evaluation cohort, the gate, and the champion.
+
+Reads: lake marts, randomisation_checks, versions of assignment_policy. Writes: lake policy_values
+and evaluation_record, the champion alias.
+"""
+
+from collections.abc import Iterator
+
+import dagster as dg
+import polars as pl
+
+from ml.core.errors import PromotionError
+from ml.core.schemas import EvaluationRecord, PolicyValues
+from ml.pipeline.identify import is_randomisation_sound
+from ml.pipeline.validate import evaluate_candidate, verify_promotion
+from ml.plots.figures import plot_policy_values
+from orchestration.assets.embedding import embed_figure, tabulate
+from orchestration.assets.uplift import newest_night, read_snapshot
+from orchestration.lake import Lake, describe
+from orchestration.resources import Mlflow, ProgrammeFile
+
+
+@dg.multi_asset(
+    specs=[
+        dg.AssetSpec(
+            "policy_values",
+            deps=["uplift_heads", "lifecycle_rule", "randomisation_checks"],
+            description="Value, cost and net value of every policy by IPS, SNIPS and DR.",
+            group_name="validate",
+            kinds={"polars"},
+        ),
+        dg.AssetSpec(
+            "evaluation_record",
+            deps=["uplift_heads", "lifecycle_rule", "randomisation_checks"],
+            description="The gate's evidence, verdict and reasons, which a promotion presents.",
+            group_name="validate",
+            kinds={"polars"},
+        ),
+    ],
+    check_specs=[
+        dg.AssetCheckSpec(
+            "candidate_is_proven_better",
+            asset="evaluation_record",
+            description="The gate's verdict; the champion asset verifies the record itself.",
+        )
+    ],
+)
+def policy_evaluation(
+    context: dg.AssetExecutionContext, lake: Lake, programme: ProgrammeFile, mlflow: Mlflow
+) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:  # type: ignore[type-arg]
+    """Value candidate and champion on the evaluation cohort and decide the gate."""
+    from ml.tracking.registry import CANDIDATE, PolicyRegistry
+    from ml.tracking.runs import track_run
+
+    registry = PolicyRegistry(mlflow.tracking_uri, experiment=mlflow.experiment)
+    version, champion = registry.version_of(CANDIDATE), registry.load_champion()
+    if version is None or champion is None:
+        raise PromotionError("there is no candidate or no champion yet: run weekly_training")
+    candidate = registry.load(version)
+    snapshot, _, training_date = read_snapshot(lake, programme)
+    settings = programme.read()
+    evaluation = evaluate_candidate(
+        snapshot,
+        candidate=candidate.policy,
+        champion=champion.policy,
+        programme=settings,
+        candidate_version=candidate.version,
+        champion_version=champion.version,
+        candidate_hash=candidate.policy_hash,
+        training_date=training_date,
+        is_randomisation_sound=is_randomisation_sound(
+            lake.read("randomisation_checks", training_date)
+        ),
+    )
+    values = lake.write(
+        evaluation.policy_values, "policy_values", training_date, schema=PolicyValues
+    )
+    record = lake.write(
+        evaluation.record, "evaluation_record", training_date, schema=EvaluationRecord
+    )
+    row = evaluation.record.row(0, named=True)
+    figure = plot_policy_values(evaluation.policy_values, currency=settings.currency)
+    with track_run(
+        mlflow.tracking_uri,
+        experiment=mlflow.experiment,
+        name=f"policy_evaluation {training_date}",
+        tags={
+            "dagster/run_id": context.run_id,
+            "dagster/asset": "policy_evaluation",
+            "candidate_version": candidate.version,
+            "champion_version": champion.version,
+        },
+    ) as run:
+        run.log_metrics(
+            {name: float(value) for name, value in row.items() if isinstance(value, float)}
+        )
+        run.log_figure(figure, "policy_values.png")
+        run.log_text(evaluation.record.write_json(), "evaluation_record.json")
+    yield dg.MaterializeResult(
+        asset_key="policy_values",
+        metadata={
+            **describe([values], PolicyValues),
+            "net_value": embed_figure(figure),
+            "doubly_robust": tabulate(
+                evaluation.policy_values.filter(pl.col("estimator") == "dr").select(
+                    "policy", "reward", "incremental_value", "incremental_low", "incremental_high"
+                )
+            ),
+        },
+    )
+    yield dg.MaterializeResult(
+        asset_key="evaluation_record",
+        metadata={
+            **describe([record], EvaluationRecord),
+            "candidate": candidate.version,
+            "champion": champion.version,
+            "is_passed": row["is_passed"],
+            "reasons": dg.MetadataValue.md("\n".join(f"- {each}" for each in row["reasons"])),
+            "net_value_difference": row["net_value_difference"],
+            "difference_low": row["difference_low"],
+            "difference_high": row["difference_high"],
+        },
+    )
+    yield dg.AssetCheckResult(
+        asset_key="evaluation_record",
+        check_name="candidate_is_proven_better",
+        passed=row["is_passed"],
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"reasons": dg.MetadataValue.json(row["reasons"])},
+    )
+
+
+@dg.asset(
+    deps=["evaluation_record"],
+    group_name="validate",
+    kinds={"mlflow"},
+    pool="mlflow_registry",
+    description=(
+        "The version that decides the coming nights. Moves to the candidate only if the persisted "
+        "evaluation record, verified again here, proves it better; a refusal leaves it."
+    ),
+)
+def champion(
+    context: dg.AssetExecutionContext, lake: Lake, programme: ProgrammeFile, mlflow: Mlflow
+) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    """Promote the candidate if its record holds, else keep the champion and say why."""
+    from ml.tracking.registry import CANDIDATE, PolicyRegistry
+
+    registry = PolicyRegistry(mlflow.tracking_uri, experiment=mlflow.experiment)
+    version, present = registry.version_of(CANDIDATE), registry.load_champion()
+    if version is None or present is None:
+        raise PromotionError("there is no candidate or no champion yet: run weekly_training")
+    if version == present.version:
+        return dg.MaterializeResult(metadata={"champion": version, "decision": "already champion"})
+    candidate = registry.load(version)
+    record_date = lake.dates("evaluation_record")[-1]
+    record = lake.read("evaluation_record", record_date)
+    try:
+        verify_promotion(
+            record,
+            candidate_version=version,
+            candidate_hash=candidate.policy_hash,
+            champion_version=present.version,
+            programme=programme.read(),
+            today=newest_night(lake),
+        )
+    except PromotionError as refusal:
+        context.log.warning(str(refusal))
+        registry.tag(version, {"ope_gate": "refused", "ope_gate_reason": str(refusal)[:4000]})
+        return dg.MaterializeResult(
+            metadata={
+                "champion": present.version,
+                "decision": "refused",
+                "reasons": dg.MetadataValue.md(str(refusal)),
+            }
+        )
+    row = record.row(0, named=True)
+    registry.make_champion(
+        version,
+        ope_gate="passed",
+        evidence={
+            "evaluated_for_date": str(row["evaluated_for_date"]),
+            "net_value_difference": f"{row['net_value_difference']:.6f}",
+            "difference_low": f"{row['difference_low']:.6f}",
+            "evaluation_data_hash": row["data_hash"],
+            "replaced": present.version,
+        },
+    )
+    return dg.MaterializeResult(
+        metadata={
+            "champion": version,
+            "decision": "promoted",
+            "net_value_difference": row["net_value_difference"],
+            "difference_low": row["difference_low"],
+        }
+    )

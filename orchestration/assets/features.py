@@ -1,0 +1,181 @@
+"""Identify: dbt's models in the warehouse, and their marts in the lake.
+
+Reads: lake raw_*. Writes: warehouse.duckdb, lake customer_features, logged_decisions,
+realised_outcomes, action_catalogue.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import duckdb
+from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, DbtCliResource, dbt_assets
+
+from ml.core.programme import Programme
+from ml.core.schemas import ActionCatalogue, CustomerFeatures, LoggedDecisionRows, RealisedOutcomes
+from orchestration.dbt_manifest import find_manifest
+from orchestration.lake import Lake, Receipt, describe
+from orchestration.partitions import NIGHTS
+from orchestration.resources import ProgrammeFile, Warehouse
+
+MARTS = {
+    "customer_features": CustomerFeatures,
+    "logged_decisions": LoggedDecisionRows,
+    "realised_outcomes": RealisedOutcomes,
+}
+
+
+class LoopTranslator(DagsterDbtTranslator):
+    """Every dbt model belongs to the loop's first word."""
+
+    def get_asset_spec(
+        self, manifest: Mapping[str, Any], unique_id: str, project: Any
+    ) -> dg.AssetSpec:
+        """Return the model's spec in group identify, under warehouse/."""
+        spec = super().get_asset_spec(manifest, unique_id, project)
+        if unique_id.startswith("model."):
+            spec = spec.replace_attributes(
+                key=spec.key.with_prefix("warehouse"), group_name="identify"
+            )
+        return spec
+
+
+def write_dbt_variables(
+    programme: Programme, *, nights: list[date], as_of_date: date
+) -> dict[str, object]:
+    """Return the variables of one dbt run.
+
+    Parameters
+    ----------
+    programme
+        Horizons and thresholds.
+    nights
+        The run's partitions.
+    as_of_date
+        Newest ingested night; what has matured by then is matured.
+
+    Returns
+    -------
+    dict
+        For ``--vars``.
+    """
+    return {
+        "start_date": str(nights[0]),
+        "end_date": str(nights[-1]),
+        "as_of_date": str(as_of_date),
+        "first_decision_date": str(programme.first_decision_date),
+        "margin": programme.margin,
+        "learning_horizon_days": programme.learning_horizon_days,
+        "accounting_horizon_days": programme.accounting_horizon_days,
+        "settlement_days": programme.settlement_days,
+        "activation_days": programme.activation_days,
+        "inactivity_days": programme.inactivity_days,
+    }
+
+
+@dbt_assets(
+    manifest=find_manifest(),
+    exclude="resource_type:unit_test",
+    partitions_def=NIGHTS,
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    dagster_dbt_translator=LoopTranslator(
+        settings=DagsterDbtTranslatorSettings(enable_source_tests_as_checks=True)
+    ),
+    pool="duckdb",
+)
+def warehouse_models(
+    context: dg.AssetExecutionContext,
+    dbt: DbtCliResource,
+    lake: Lake,
+    programme: ProgrammeFile,
+    warehouse: Warehouse,
+) -> Iterator[Any]:
+    """Build the models for the run's nights, one dbt process for all of them."""
+    nights = [date.fromisoformat(key) for key in context.partition_keys]
+    variables = write_dbt_variables(
+        programme.read(), nights=nights, as_of_date=lake.dates("raw_events")[-1]
+    )
+    with warehouse.lock():
+        yield from dbt.cli(["build", "--vars", json.dumps(variables)], context=context).stream()
+
+
+@dg.multi_asset(
+    specs=[
+        dg.AssetSpec(
+            table,
+            deps=[dg.AssetKey(["warehouse", table])],
+            description=f"{schema.__doc__} As ml reads it, in the lake.",
+            group_name="identify",
+            kinds={"duckdb", "parquet"},
+        )
+        for table, schema in {**MARTS, "action_catalogue": ActionCatalogue}.items()
+    ],
+    partitions_def=NIGHTS,
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    pool="duckdb",
+)
+def marts(
+    context: dg.AssetExecutionContext,
+    lake: Lake,
+    programme: ProgrammeFile,
+    warehouse: Warehouse,
+) -> Iterator[dg.MaterializeResult]:  # type: ignore[type-arg]
+    """Export the partitions that this run's nights touched to the lake."""
+    nights = [date.fromisoformat(key) for key in context.partition_keys]
+    closing = timedelta(days=programme.read().accounting_horizon_days + 8)
+    with warehouse.lock() as path:
+        for table, schema in MARTS.items():
+            receipts = _export(path, table, lake, nights=nights, closing=closing)
+            yield dg.MaterializeResult(
+                asset_key=table,
+                metadata=describe(receipts, schema),
+                data_version=dg.DataVersion(receipts[-1].sha256),
+            )
+        catalogue = _read_catalogue(path, lake, nights)
+        yield dg.MaterializeResult(
+            asset_key="action_catalogue",
+            metadata=describe(catalogue, ActionCatalogue),
+            data_version=dg.DataVersion(catalogue[-1].sha256),
+        )
+
+
+def _export(
+    path: Path, table: str, lake: Lake, *, nights: list[date], closing: timedelta
+) -> list[Receipt]:
+    """Write every partition of a mart that the nights may have changed."""
+    produced = "built_for_date" if table == "customer_features" else "delivered_date"
+    first, last = duckdb.ConstantExpression(nights[0]), duckdb.ConstantExpression(nights[-1])
+    day, born = duckdb.ColumnExpression("decision_date"), duckdb.ColumnExpression(produced)
+    is_touched = (born >= first) & (born <= last)
+    if table != "customer_features":
+        earliest = duckdb.ConstantExpression(nights[0] - closing)
+        is_touched = is_touched | ((day >= earliest) & (day <= last))
+    with duckdb.connect(str(path), read_only=True) as connection:
+        connection.execute("set TimeZone = 'UTC'")
+        mart = connection.table(table)
+        days = mart.filter(is_touched).select("decision_date").distinct().pl()["decision_date"]
+        rows = mart.filter(day.isin(*map(duckdb.ConstantExpression, days))).pl() if len(days) else (
+            mart.limit(0).pl()
+        )
+    schema = MARTS[table]
+    by_day = dict(rows.sort(*schema.primary_key()).partition_by("decision_date", as_dict=True))
+    receipts = [
+        lake.write(by_day[(each,)], table, each, schema=schema) for each in sorted(days.to_list())
+    ]
+    # A night without rows still leaves a partition: empty is an answer, absent is not.
+    receipts += [
+        lake.write(schema.create_empty(), table, night, schema=schema)
+        for night in nights
+        if (night,) not in by_day
+    ]
+    return sorted(receipts, key=lambda receipt: receipt.path)
+
+
+def _read_catalogue(path: Path, lake: Lake, nights: list[date]) -> list[Receipt]:
+    """Write tonight's action catalogue to the run's last night."""
+    with duckdb.connect(str(path), read_only=True) as connection:
+        catalogue = connection.table("action_catalogue").pl().sort("action_id")
+    return [lake.write(catalogue, "action_catalogue", nights[-1], schema=ActionCatalogue)]

@@ -1,0 +1,233 @@
+"""Learn: effects from matured logs, and the rule that they must beat.
+
+Reads: lake marts. Writes: MLflow runs, versions of assignment_policy, lake randomisation_checks
+and experiment_effects.
+"""
+
+from collections.abc import Iterator
+from datetime import date
+
+import dagster as dg
+import polars as pl
+
+from ml.core.actions import ActionSet, read_actions
+from ml.core.schemas import ExperimentEffects, RandomisationChecks
+from ml.pipeline.identify import check_randomisation, estimate_experiment_effects
+from ml.pipeline.learn import (
+    Snapshot,
+    describe_heads,
+    fit_candidate,
+    fit_lifecycle_rule,
+    take_snapshot,
+)
+from ml.plots.figures import plot_effects, plot_heads
+from orchestration.assets.embedding import embed_figure, tabulate
+from orchestration.lake import Lake, describe
+from orchestration.resources import Mlflow, ProgrammeFile
+
+
+def newest_night(lake: Lake) -> date:
+    """Return the newest night whose marts are in the lake: training is as of it."""
+    return lake.dates("customer_features")[-1]
+
+
+def read_snapshot(lake: Lake, programme: ProgrammeFile) -> tuple[Snapshot, ActionSet, date]:
+    """Read every matured decision of the newest night, joined with outcomes and features."""
+    training_date = newest_night(lake)
+    catalogue_day = lake.dates("action_catalogue")[-1]
+    actions = read_actions(lake.read("action_catalogue", catalogue_day))
+    outcomes = lake.scan("realised_outcomes", until=training_date).filter(
+        pl.col("matured_date") <= training_date
+    )
+    rows = (
+        lake.scan("logged_decisions", until=training_date)
+        .join(
+            outcomes.drop("customer_id", "decision_date", "delivered_date"),
+            on="decision_id",
+            how="inner",
+        )
+        .join(
+            lake.scan("customer_features", until=training_date),
+            on=["customer_id", "decision_date"],
+            how="inner",
+        )
+        .collect()
+    )
+    snapshot = take_snapshot(rows, programme=programme.read(), actions=actions)
+    return snapshot, actions, training_date
+
+
+@dg.multi_asset(
+    specs=[
+        dg.AssetSpec(
+            "randomisation_checks",
+            deps=["logged_decisions", "customer_features", "realised_outcomes"],
+            description="Sample ratios, covariate balance and propensity floor of the log.",
+            group_name="identify",
+            kinds={"polars"},
+        ),
+        dg.AssetSpec(
+            "experiment_effects",
+            deps=["logged_decisions", "customer_features", "realised_outcomes"],
+            description="Each offer's unadjusted effect on spend, visits, value and cost.",
+            group_name="identify",
+            kinds={"polars"},
+        ),
+    ],
+    check_specs=[
+        dg.AssetCheckSpec(
+            "log_is_randomised",
+            asset="randomisation_checks",
+            description="No sample ratio or balance check fails; else the gate refuses.",
+        )
+    ],
+)
+def randomisation(
+    context: dg.AssetExecutionContext, lake: Lake, programme: ProgrammeFile
+) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:  # type: ignore[type-arg]
+    """Check the matured log and report the offers' unadjusted effects."""
+    snapshot, actions, training_date = read_snapshot(lake, programme)
+    settings = programme.read()
+    checks = check_randomisation(snapshot.everything, actions=actions, programme=settings)
+    effects = estimate_experiment_effects(snapshot.everything, actions=actions)
+    failed = checks.filter(~pl.col("is_passed"))
+    checked = lake.write(checks, "randomisation_checks", training_date, schema=RandomisationChecks)
+    written = lake.write(effects, "experiment_effects", training_date, schema=ExperimentEffects)
+    yield dg.MaterializeResult(
+        asset_key="randomisation_checks",
+        metadata={
+            **describe([checked], RandomisationChecks),
+            "failed": dg.MetadataValue.json(failed.to_dicts()),
+        },
+    )
+    yield dg.MaterializeResult(
+        asset_key="experiment_effects",
+        metadata={
+            **describe([written], ExperimentEffects),
+            "effect_on_spend": embed_figure(
+                plot_effects(effects, outcome="spend", currency=settings.currency)
+            ),
+        },
+    )
+    yield dg.AssetCheckResult(
+        asset_key="randomisation_checks",
+        check_name="log_is_randomised",
+        passed=failed.is_empty(),
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"checks": checks.height, "failed": failed.height},
+    )
+
+
+@dg.asset(
+    deps=["logged_decisions", "customer_features", "realised_outcomes", "action_catalogue"],
+    group_name="learn",
+    kinds={"mlflow"},
+    pool="mlflow_registry",
+)
+def lifecycle_rule(
+    context: dg.AssetExecutionContext, lake: Lake, programme: ProgrammeFile, mlflow: Mlflow
+) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    """The first champion: past the inactivity threshold, the reactivation offer, up to budget."""
+    from ml.tracking.registry import PolicyRegistry
+    from ml.tracking.runs import track_run
+
+    registry = PolicyRegistry(mlflow.tracking_uri, experiment=mlflow.experiment)
+    champion = registry.load_champion()
+    if champion is not None:
+        return dg.MaterializeResult(
+            metadata={"champion": champion.version, "kind": champion.policy.kind, "new": False}
+        )
+    snapshot, actions, training_date = read_snapshot(lake, programme)
+    settings = programme.read()
+    rule = fit_lifecycle_rule(snapshot, programme=settings, actions=actions)
+    with track_run(
+        mlflow.tracking_uri,
+        experiment=mlflow.experiment,
+        name=f"lifecycle_rule {training_date}",
+        tags={"dagster/run_id": context.run_id, "dagster/asset": "lifecycle_rule"},
+    ) as run:
+        run.log_params(
+            {
+                "reactivation_action": settings.reactivation_action,
+                "inactivity_days": settings.inactivity_days,
+                "budget_per_decision": settings.budget_per_decision,
+            }
+        )
+        registered = registry.register(
+            rule,
+            programme=settings,
+            tags={"training_date": str(training_date), "data_hash": snapshot.data_hash},
+        )
+    registry.make_champion(registered.version, ope_gate="first_champion", evidence={})
+    return dg.MaterializeResult(
+        metadata={"champion": registered.version, "kind": rule.kind, "new": True}
+    )
+
+
+@dg.asset(
+    deps=["logged_decisions", "customer_features", "realised_outcomes", "action_catalogue"],
+    group_name="learn",
+    kinds={"lightgbm", "mlflow"},
+    pool="mlflow_registry",
+)
+def uplift_heads(
+    context: dg.AssetExecutionContext, lake: Lake, programme: ProgrammeFile, mlflow: Mlflow
+) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    """Value and cost heads per lifecycle and action, registered as the candidate policy."""
+    from ml.tracking.registry import PolicyRegistry
+    from ml.tracking.runs import track_run
+
+    registry = PolicyRegistry(mlflow.tracking_uri, experiment=mlflow.experiment)
+    snapshot, actions, training_date = read_snapshot(lake, programme)
+    settings = programme.read()
+    with track_run(
+        mlflow.tracking_uri,
+        experiment=mlflow.experiment,
+        name=f"uplift_heads {training_date}",
+        tags={"dagster/run_id": context.run_id, "dagster/asset": "uplift_heads"},
+    ) as run:
+        candidate = fit_candidate(
+            snapshot,
+            programme=settings,
+            actions=actions,
+            progress=lambda message: context.log.info(message),
+        )
+        heads = describe_heads(candidate)
+        run.log_params(
+            {
+                "training_date": training_date,
+                "n_decisions": snapshot.training.n_decisions,
+                "feature_schema_hash": candidate.schema_hash,
+                "data_hash": snapshot.data_hash,
+                "budget_per_decision": settings.budget_per_decision,
+            }
+        )
+        run.log_metrics(
+            {
+                "shadow_price": candidate.cut.shadow_price,
+                **{
+                    f"{row['lifecycle']}.{row['action_id']}.{metric}": row[metric]
+                    for row in heads.iter_rows(named=True)
+                    for metric in ("value_effect", "value_slope", "cost_effect", "cost_slope")
+                },
+            }
+        )
+        figure = plot_heads(heads, currency=settings.currency)
+        run.log_figure(figure, "effects.png")
+        registered = registry.register(
+            candidate,
+            programme=settings,
+            tags={"training_date": str(training_date), "data_hash": snapshot.data_hash},
+        )
+    registry.mark_candidate(registered.version)
+    return dg.MaterializeResult(
+        metadata={
+            "candidate": registered.version,
+            "training_date": str(training_date),
+            "n_decisions": snapshot.training.n_decisions,
+            "mlflow_run": run.run_id,
+            "heads": tabulate(heads),
+            "effects": embed_figure(figure),
+        },
+        data_version=dg.DataVersion(registered.policy_hash),
+    )

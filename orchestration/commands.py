@@ -1,0 +1,253 @@
+"""The command line behind the Makefile: nightly, validate, plan-exploration.
+
+Reads: landing, lake. Writes: standard output; the jobs write the rest.
+"""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Sequence
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Protocol
+
+import polars as pl
+
+from ml.core.errors import ContractError, LiftloopError
+from orchestration.lake import Lake
+from orchestration.settings import REPOSITORY, Settings, prepare_home, read_settings
+
+TRAINING_DAYS = 7
+
+
+class Source(Protocol):
+    """Something that lands deliveries; the pipeline never knows which."""
+
+    def first_night(self) -> date:
+        """Return the first night that can be decided."""
+        ...
+
+    def land(self, night: date) -> None:
+        """Land everything that is delivered for a night."""
+        ...
+
+
+class LandedSource:
+    """The company's own systems deliver; nothing to do here."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def first_night(self) -> date:
+        """Return the programme's first decision date."""
+        return self._settings.programme().first_decision_date
+
+    def land(self, night: date) -> None:
+        """Do nothing: the files are there or ingestion says what is missing."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; errors that a user can mend are printed without a traceback."""
+    parsed = _build_parser().parse_args(arguments)
+    try:
+        return int(parsed.run(parsed))
+    except LiftloopError as error:
+        print(f"\nerror: {error}", file=sys.stderr)
+        return 1
+
+
+def run_nightly(parsed: argparse.Namespace) -> int:
+    """Land, catch up, train if due, decide the night, print its summary."""
+    started = time.monotonic()
+    settings = read_settings()
+    prepare_home(settings)
+    source = _open_source(parsed, settings)
+    night = parsed.date or _next_night(settings, source)
+    print(f"> Land: {parsed.source} source, night {night}", flush=True)
+    source.land(night)
+    # Definitions read the landing folder's first date, so they are imported after landing.
+    import dagster as dg
+
+    from orchestration.run_jobs import clear_lost_runs, run_job
+    from orchestration.summary import summarise_night
+
+    if night > date.today():
+        raise ContractError(f"night {night} has not begun yet")
+    lake = Lake(root=str(settings.lake))
+    with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
+        for run_id in clear_lost_runs(instance):
+            print(f"  run {run_id} had been killed: marked as failed, its slots freed")
+        missing = _missing_nights(settings, lake, before=night)
+        if missing:
+            run_job(instance, "history", night=missing[0], until=missing[-1])
+        if not lake.has("assignment_table", night) and _is_training_due(lake, settings, night):
+            run_job(instance, "weekly_training")
+        emission = {"reissue": parsed.reissue, "export_csv": parsed.export_csv}
+        run_job(
+            instance,
+            "nightly",
+            night=night,
+            config={"ops": {"assignment": {"config": emission}}},
+        )
+    print("\n" + summarise_night(lake, settings.programme(), night))
+    print(f"\nDone in {time.monotonic() - started:.0f} s. Look at it: make ui{_home_hint(settings)}")
+    return 0
+
+
+def run_validate(parsed: argparse.Namespace) -> int:
+    """Check a delivery against the contract, without loading it."""
+    from ml.contract.files import is_landing_file
+    from ml.contract.screening import NOTHING_KNOWN
+    from ml.contract.tables import CONTRACT
+    from ml.pipeline.identify import screen_night
+
+    settings = read_settings()
+    folder = Path(parsed.input)
+    if not folder.is_dir():
+        raise ContractError(f"{folder} is no folder: lay the delivery out as <table>/<file>")
+    files = {
+        table: sorted(
+            path
+            for path in [*folder.glob(f"{table}.*"), *folder.glob(f"{table}/**/*")]
+            if path.is_file() and is_landing_file(path)
+        )
+        for table in CONTRACT
+    }
+    if not any(files.values()):
+        raise ContractError(
+            f"{folder} holds no contract table: expected {', '.join(CONTRACT)}, each a file or "
+            "folder of that name"
+        )
+    known = NOTHING_KNOWN
+    if settings.programme_file.exists() and (settings.lake / "raw_customers").exists():
+        from orchestration.assets.ingestion import read_known
+
+        known = read_known(Lake(root=str(settings.lake)), before=date.max)
+    programme = settings.programme() if settings.programme_file.exists() else None
+    screened = screen_night(files, known=known, programme=programme)
+    for row in screened.counts.filter(pl.col("delivered") > 0).iter_rows(named=True):
+        print(
+            f"{row['table']:<16}{row['delivered']:>12,} delivered{row['accepted']:>12,} accepted"
+            f"{row['quarantined']:>12,} to quarantine"
+        )
+    refused = screened.quarantined
+    for row in refused.head(20).iter_rows(named=True):
+        where = row["source_file"] + (f", row {row['row_number']}" if row["row_number"] else "")
+        print(f"  {row['table']}, {where}: {'; '.join(row['reasons'])}")
+    if refused.height > 20:
+        print(f"  and {refused.height - 20:,} more")
+    print("nothing was loaded; the delivery " + ("is clean" if refused.is_empty() else "has faults"))
+    return 0 if refused.is_empty() else 1
+
+
+def run_plan_exploration(parsed: argparse.Namespace) -> int:
+    """Say how long to explore to detect an effect."""
+    from ml.ope.design import plan_exploration
+
+    pairs = [each.partition("=") for each in parsed.propensities.split(",")]
+    propensities = {name: float(value) for name, _, value in pairs}
+    plans = plan_exploration(
+        propensities,
+        effect=parsed.effect,
+        standard_deviation=parsed.standard_deviation,
+        decisions_per_week=parsed.decisions_per_week,
+        power=parsed.power,
+    )
+    print(
+        f"To detect {parsed.effect} per decision (standard deviation {parsed.standard_deviation}) "
+        f"with power {parsed.power:.0%} at 95 %:"
+    )
+    for plan in plans:
+        print(
+            f"  {plan.action_id:<20} propensity {plan.propensity:.3f}: {plan.n_decisions:>12,} "
+            f"decisions, {plan.weeks:.1f} weeks"
+        )
+    print(f"Explore {max(plan.weeks for plan in plans):.1f} weeks for all of them.")
+    return 0
+
+
+def _open_source(parsed: argparse.Namespace, settings: Settings) -> Source:
+    """Return the asked source; a state folder keeps to the one it began with."""
+    marker = settings.home / "source"
+    if marker.exists() and marker.read_text() != parsed.source:
+        raise ContractError(
+            f"{settings.home} holds the {marker.read_text()} source: use another HOME_DIR for "
+            f"{parsed.source}"
+        )
+    if parsed.source == "simulated":
+        from orchestration.sources.simulated import SimulatedSource
+
+        source: Source = SimulatedSource(settings, n_customers=parsed.customers)
+    elif parsed.source == "hillstrom":
+        from orchestration.sources.hillstrom import HillstromSource
+
+        source = HillstromSource(settings, path=Path(parsed.input) if parsed.input else None)
+    else:
+        source = LandedSource(settings)
+    marker.write_text(parsed.source)
+    return source
+
+
+def _next_night(settings: Settings, source: Source) -> date:
+    """Return the night after the last sealed one."""
+    sealed = Lake(root=str(settings.lake)).dates("assignment_table")
+    first = source.first_night()
+    return first if not sealed else max(first, sealed[-1] + timedelta(days=1))
+
+
+def _missing_nights(settings: Settings, lake: Lake, *, before: date) -> list[date]:
+    """Return the nights before one whose marts are not in the lake yet, first to last."""
+    done = lake.dates("customer_features")
+    start = done[-1] + timedelta(days=1) if done else settings.first_partition()
+    return [start + timedelta(days=offset) for offset in range((before - start).days)]
+
+
+def _is_training_due(lake: Lake, settings: Settings, night: date) -> bool:
+    """Return whether a week has passed since the last gate, and there is something to learn."""
+    records = lake.dates("evaluation_record")
+    if records:
+        return (night - records[-1]).days > TRAINING_DAYS
+    decided = [day for day in lake.dates("logged_decisions") if lake.read("logged_decisions", day).height]
+    return bool(decided) and (
+        night - decided[0]
+    ).days > settings.programme().matured_after_days
+
+
+def _home_hint(settings: Settings) -> str:
+    """Return what to add to a make command for another state folder than the default."""
+    return "" if settings.home == REPOSITORY / ".liftloop" else f" HOME_DIR={settings.home}"
+
+
+def _build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="liftloop", description=__doc__)
+    commands = parser.add_subparsers(required=True)
+    nightly = commands.add_parser("nightly", help="run the loop for one night")
+    nightly.add_argument("--source", choices=("simulated", "hillstrom", "landing"), required=True)
+    nightly.add_argument("--input", help="the source's file, for hillstrom")
+    nightly.add_argument("--date", type=_parse_date, help="YYYY-MM-DD; default: the next night")
+    nightly.add_argument("--customers", type=int, help="size of a new simulated world")
+    nightly.add_argument("--reissue", action="store_true", help="redo a sealed night")
+    nightly.add_argument("--export-csv", action="store_true", help="write a CSV for the provider")
+    nightly.set_defaults(run=run_nightly)
+    validate = commands.add_parser("validate", help="check a delivery without loading it")
+    validate.add_argument("--input", required=True)
+    validate.set_defaults(run=run_validate)
+    plan = commands.add_parser("plan-exploration", help="how long to explore")
+    plan.add_argument("--effect", type=float, required=True)
+    plan.add_argument("--standard-deviation", type=float, required=True)
+    plan.add_argument("--decisions-per-week", type=float, required=True)
+    plan.add_argument("--propensities", required=True, help="no_offer=.4,offer_a=.3,offer_b=.3")
+    plan.add_argument("--power", type=float, default=0.8)
+    plan.set_defaults(run=run_plan_exploration)
+    return parser
+
+
+def _parse_date(text: str) -> date | None:
+    return date.fromisoformat(text) if text else None
+
+
+if __name__ == "__main__":
+    # LightGBM, DuckDB and Polars each bring threads of their own; two cores are shared fairly.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    sys.exit(main())

@@ -1,0 +1,46 @@
+"""MAIN PATH 1: the CPU code location, everything by name.
+
+    Identify -> Learn -> Decide -> Validate -> (tomorrow) Identify
+"""
+
+import dagster as dg
+
+from orchestration.assets.assignment import assignment
+from orchestration.assets.evaluation import champion, policy_evaluation
+from orchestration.assets.features import marts, warehouse_models
+from orchestration.assets.ingestion import ingestion
+from orchestration.assets.monitoring import nightly_summary
+from orchestration.assets.uplift import lifecycle_rule, randomisation, uplift_heads
+from orchestration.jobs import history, nightly, weekly_training
+from orchestration.progress import progress_logger
+from orchestration.resources import build_resources
+from orchestration.schedules import nightly_schedule, weekly_training_schedule
+from orchestration.sensors import landing_files
+from orchestration.settings import prepare_home, read_settings
+
+settings = read_settings()
+prepare_home(settings)
+
+defs = dg.Definitions(
+    assets=[
+        # identify
+        ingestion,
+        warehouse_models,
+        marts,
+        randomisation,
+        # learn
+        lifecycle_rule,
+        uplift_heads,
+        # decide
+        assignment,
+        # validate
+        policy_evaluation,
+        champion,
+        nightly_summary,
+    ],
+    jobs=[history, nightly, weekly_training],
+    schedules=[nightly_schedule, weekly_training_schedule],
+    sensors=[landing_files],
+    resources=build_resources(settings),
+    loggers={"console": dg.colored_console_logger, "progress": progress_logger},
+)

@@ -1,0 +1,62 @@
+"""Jobs: history (ingest a range of nights), weekly_training, nightly.
+
+Reads and writes: what their assets do.
+"""
+
+import dagster as dg
+
+from orchestration.partitions import NIGHTS
+
+_IDENTIFY = dg.AssetSelection.assets(
+    *(
+        f"raw_{table}"
+        for table in (
+            "customers",
+            "actions",
+            "assignments",
+            "deliveries",
+            "events",
+            "contactability",
+            "media_spend",
+            "media_kpi",
+        )
+    ),
+    "quarantine",
+    "ingestion_counts",
+    "customer_features",
+    "logged_decisions",
+    "realised_outcomes",
+    "action_catalogue",
+) | dg.AssetSelection.key_prefixes("warehouse")
+
+history = dg.define_asset_job(
+    "history",
+    selection=_IDENTIFY,
+    partitions_def=NIGHTS,
+    description="Ingest and build features for a range of nights in one run; decides nothing.",
+    executor_def=dg.in_process_executor,
+)
+
+nightly = dg.define_asset_job(
+    "nightly",
+    selection=_IDENTIFY
+    | dg.AssetSelection.assets("assignment_table", "holdout", "nightly_summary"),
+    partitions_def=NIGHTS,
+    description="Ingest tonight's delivery, build features, decide, emit the assignment table.",
+    executor_def=dg.in_process_executor,
+)
+
+weekly_training = dg.define_asset_job(
+    "weekly_training",
+    selection=dg.AssetSelection.assets(
+        "randomisation_checks",
+        "experiment_effects",
+        "lifecycle_rule",
+        "uplift_heads",
+        "policy_values",
+        "evaluation_record",
+        "champion",
+    ),
+    description="Check the log, fit the heads, value the candidate, promote it if it's proven.",
+    executor_def=dg.in_process_executor,
+)

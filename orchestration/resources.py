@@ -1,0 +1,96 @@
+"""What assets are handed: lake, landing, programme, registry, warehouse lock, dbt.
+
+Reads: settings. Writes: nothing itself.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+
+import dagster as dg
+from dagster_dbt import DbtCliResource
+from filelock import FileLock
+
+from ml.contract.files import is_landing_file
+from ml.contract.tables import CONTRACT
+from ml.core.programme import Programme, read_programme
+from orchestration.lake import Lake
+from orchestration.settings import DBT_EXECUTABLE, DBT_PROJECT, Settings
+
+
+class Landing(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """Files as delivered: ``landing/<table>/<date>/<file>``."""
+
+    root: str
+
+    def folder(self, table: str, day: date) -> Path:
+        """Return the folder of one table and night."""
+        return Path(self.root) / table / str(day)
+
+    def files(self, day: date) -> dict[str, list[Path]]:
+        """Return every contract table's files of a night."""
+        return {
+            table: sorted(
+                path for path in self.folder(table, day).glob("*") if is_landing_file(path)
+            )
+            for table in CONTRACT
+        }
+
+    def ready_dates(self) -> list[date]:
+        """Return the nights whose events are there, in order."""
+        found = (Path(self.root) / "events").glob("*/*")
+        return sorted({date.fromisoformat(path.parent.name) for path in found if is_landing_file(path)})
+
+
+class ProgrammeFile(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """The programme, read anew by each step."""
+
+    path: str
+
+    def read(self) -> Programme:
+        """Read and validate ``programme.json``."""
+        return read_programme(Path(self.path))
+
+
+class Warehouse(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """The DuckDB file and the operating system's lock around it."""
+
+    path: str
+
+    @contextmanager
+    def lock(self) -> Iterator[Path]:
+        """Hold the warehouse; waits for whoever holds it."""
+        with FileLock(f"{self.path}.lock"):
+            yield Path(self.path)
+
+
+class Mlflow(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """Where runs and registered policies are kept."""
+
+    tracking_uri: str
+    experiment: str
+
+
+class Exports(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """Folder of the CSV files for a messaging provider."""
+
+    root: str
+
+
+def build_resources(settings: Settings) -> dict[str, object]:
+    """Return every resource for one state folder."""
+    return {
+        "lake": Lake(root=str(settings.lake)),
+        "landing": Landing(root=str(settings.landing)),
+        "programme": ProgrammeFile(path=str(settings.programme_file)),
+        "warehouse": Warehouse(path=str(settings.warehouse)),
+        "mlflow": Mlflow(tracking_uri=settings.tracking_uri, experiment=settings.experiment),
+        "exports": Exports(root=str(settings.exports)),
+        "dbt": DbtCliResource(
+            project_dir=str(DBT_PROJECT),
+            profiles_dir=str(DBT_PROJECT),
+            dbt_executable=str(DBT_EXECUTABLE),
+            target_path=settings.dbt_target / "target",
+        ),
+    }

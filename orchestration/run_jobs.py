@@ -1,0 +1,95 @@
+"""Running jobs in this process, with progress, and clearing up after runs that were killed.
+
+Reads and writes: the Dagster instance.
+"""
+
+import os
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+
+import dagster as dg
+
+from ml.core.errors import LiftloopError
+
+_PROCESS_TAG = "liftloop/process"
+_RANGE_START = "dagster/asset_partition_range_start"
+_RANGE_END = "dagster/asset_partition_range_end"
+
+
+def run_job(
+    instance: dg.DagsterInstance,
+    name: str,
+    *,
+    night: date | None = None,
+    until: date | None = None,
+    config: Mapping[str, object] | None = None,
+) -> None:
+    """Run a job in this process.
+
+    Parameters
+    ----------
+    instance
+        Where the run is recorded.
+    name
+        'history', 'nightly' or 'weekly_training'.
+    night, until
+        One partition, or with ``until`` a range of them in a single run.
+    config
+        Run config beside the progress logger.
+
+    Raises
+    ------
+    LiftloopError
+        If the run failed; the reason was printed where it happened.
+    """
+    from orchestration.definitions import defs
+
+    tags = {_PROCESS_TAG: _identify_process(os.getpid())}
+    if until is not None:
+        tags |= {_RANGE_START: str(night), _RANGE_END: str(until)}
+    result = defs.resolve_job_def(name).execute_in_process(
+        instance=instance,
+        partition_key=str(night) if night is not None and until is None else None,
+        run_config={"loggers": {"progress": {}}, **(config or {})},
+        tags=tags,
+        raise_on_error=False,
+    )
+    if not result.success:
+        raise LiftloopError(f"{name} failed (run {result.run_id}); the reason stands above")
+
+
+def clear_lost_runs(instance: dg.DagsterInstance) -> list[str]:
+    """Mark runs whose process is gone as failed, and free their pool slots.
+
+    Parameters
+    ----------
+    instance
+        The Dagster instance.
+
+    Returns
+    -------
+    list
+        Run ids that were cleared.
+    """
+    unfinished = instance.get_runs(
+        filters=dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING])
+    )
+    cleared = []
+    for run in unfinished:
+        process = run.tags.get(_PROCESS_TAG)
+        if process is None or process == _identify_process(int(process.split(":")[0])):
+            continue
+        instance.report_run_failed(run, "the process that executed the run is gone")
+        instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+        cleared.append(run.run_id)
+    return cleared
+
+
+def _identify_process(pid: int) -> str:
+    """Return pid and start time: a pid alone is soon another process's."""
+    try:
+        started = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        return f"{pid}:gone"
+    return f"{pid}:{started}"

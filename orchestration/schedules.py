@@ -1,0 +1,23 @@
+"""When jobs run: the night at 01:30, training on Mondays at 03:30 (UTC)."""
+
+import dagster as dg
+
+from orchestration.jobs import nightly, weekly_training
+from orchestration.settings import read_settings
+
+_STATUS = (
+    dg.DefaultScheduleStatus.RUNNING
+    if read_settings().has_schedules_on
+    else dg.DefaultScheduleStatus.STOPPED
+)
+
+nightly_schedule = dg.build_schedule_from_partitioned_job(
+    nightly, name="nightly_schedule", hour_of_day=1, minute_of_hour=30, default_status=_STATUS
+)
+weekly_training_schedule = dg.ScheduleDefinition(
+    name="weekly_training_schedule",
+    job=weekly_training,
+    cron_schedule="30 3 * * 1",
+    execution_timezone="UTC",
+    default_status=_STATUS,
+)

@@ -1,0 +1,52 @@
+"""Sensors: a delivery that has arrived starts its night.
+
+Reads: landing, lake. Writes: run requests.
+"""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import dagster as dg
+
+from orchestration.jobs import nightly
+from orchestration.lake import Lake
+from orchestration.resources import Landing
+from orchestration.settings import read_settings
+
+_QUIET_SECONDS = 120
+
+
+@dg.sensor(
+    job=nightly,
+    minimum_interval_seconds=60,
+    default_status=(
+        dg.DefaultSensorStatus.RUNNING
+        if read_settings().has_schedules_on
+        else dg.DefaultSensorStatus.STOPPED
+    ),
+)
+def landing_files(
+    context: dg.SensorEvaluationContext, landing: Landing, lake: Lake
+) -> Iterator[dg.RunRequest | dg.SkipReason]:
+    """Start the next undecided night once its events have lain still for two minutes."""
+    now = datetime.now(UTC)
+    sealed = lake.dates("assignment_table")
+    waiting = [
+        night
+        for night in landing.ready_dates()
+        if night <= now.date() and (not sealed or night > sealed[-1])
+    ]
+    if not sealed:
+        yield dg.SkipReason("no night was decided yet: start the first one by hand")
+        return
+    if not waiting:
+        yield dg.SkipReason(f"nothing delivered after {sealed[-1]}")
+        return
+    files = [path for paths in landing.files(waiting[0]).values() for path in paths]
+    newest = max(path.stat().st_mtime for path in files)
+    if now.timestamp() - newest < _QUIET_SECONDS:
+        yield dg.SkipReason(f"the delivery of {waiting[0]} is still arriving")
+        return
+    yield dg.RunRequest(
+        run_key=f"{waiting[0]}:{int(newest)}:{len(files)}", partition_key=str(waiting[0])
+    )

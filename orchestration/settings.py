@@ -1,0 +1,153 @@
+"""Where everything lives and how this process was asked to run: the only reader of the environment.
+
+Reads: the environment, ``programme.json``, names in the landing folder. Writes: the state folder's
+skeleton and its dagster.yaml.
+"""
+
+import os
+import sys
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+from ml.core.programme import Programme, read_programme
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+DBT_PROJECT = REPOSITORY / "dbt_project"
+DBT_EXECUTABLE = Path(sys.executable).with_name("dbt")
+
+_DAGSTER_YAML = """\
+# Written by liftloop for the embedded default: SQLite storage, one slot a pool.
+telemetry:
+  enabled: false
+nux:
+  enabled: false
+concurrency:
+  pools:
+    granularity: op
+    default_limit: 1
+"""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One state folder and the environment's choices."""
+
+    home: Path
+    tracking_uri: str
+    has_schedules_on: bool
+    baked_manifest: Path | None
+
+    @property
+    def landing(self) -> Path:
+        """Files as delivered: <table>/<date>/<file>."""
+        return self.home / "landing"
+
+    @property
+    def lake(self) -> Path:
+        """Every table that steps hand over."""
+        return self.home / "lake"
+
+    @property
+    def warehouse(self) -> Path:
+        """dbt's workshop, rebuildable from the lake."""
+        return self.home / "warehouse.duckdb"
+
+    @property
+    def dagster_home(self) -> Path:
+        """Dagster's instance."""
+        return self.home / "dagster"
+
+    @property
+    def dbt_target(self) -> Path:
+        """dbt's compiled files and logs."""
+        return self.home / "dbt"
+
+    @property
+    def world(self) -> Path:
+        """State of the simulated source."""
+        return self.home / "world"
+
+    @property
+    def exports(self) -> Path:
+        """CSV files for a messaging provider."""
+        return self.home / "exports"
+
+    @property
+    def programme_file(self) -> Path:
+        """The programme."""
+        return self.home / "programme.json"
+
+    @property
+    def experiment(self) -> str:
+        """Name of the MLflow experiment."""
+        return "liftloop"
+
+    def programme(self) -> Programme:
+        """Read the programme."""
+        return read_programme(self.programme_file)
+
+    def first_partition(self) -> date:
+        """First night: the earliest delivery, else the programme's first decision date."""
+        delivered = sorted(
+            path.name for path in self.landing.glob("*/*") if _is_date(path.name)
+        )
+        if delivered:
+            return date.fromisoformat(delivered[0])
+        if self.programme_file.exists():
+            return self.programme().first_decision_date
+        return date(2026, 1, 5)
+
+
+def read_settings() -> Settings:
+    """Read the environment.
+
+    LIFTLOOP_HOME is the state folder, ``.liftloop`` in the checkout by default;
+    MLFLOW_TRACKING_URI a server instead of the embedded SQLite file; LIFTLOOP_SCHEDULES=on starts
+    schedules and sensor with the daemon; LIFTLOOP_DBT_MANIFEST names a manifest baked into an image.
+    """
+    home = Path(os.environ.get("LIFTLOOP_HOME") or REPOSITORY / ".liftloop").resolve()
+    embedded = f"sqlite:///{home / 'mlflow' / 'mlflow.db'}"
+    return Settings(
+        home=home,
+        tracking_uri=os.environ.get("MLFLOW_TRACKING_URI") or embedded,
+        baked_manifest=Path(baked) if (baked := os.environ.get("LIFTLOOP_DBT_MANIFEST")) else None,
+        has_schedules_on=os.environ.get("LIFTLOOP_SCHEDULES", "off") == "on",
+    )
+
+
+def prepare_home(settings: Settings) -> None:
+    """Make the state folder's skeleton and point the tools at it.
+
+    Safe to repeat. The environment of this process gets DAGSTER_HOME and the paths that dbt's
+    profile reads, so that child processes see the same folder.
+    """
+    for folder in (
+        settings.landing,
+        settings.lake,
+        settings.dagster_home,
+        settings.dbt_target,
+        settings.home / "mlflow" / "artifacts",
+    ):
+        folder.mkdir(parents=True, exist_ok=True)
+    instance_file = settings.dagster_home / "dagster.yaml"
+    if not instance_file.exists():
+        instance_file.write_text(_DAGSTER_YAML)
+    os.environ.setdefault("DAGSTER_HOME", str(settings.dagster_home))
+    os.environ["LIFTLOOP_HOME"] = str(settings.home)
+    os.environ["LIFTLOOP_LAKE"] = str(settings.lake)
+    os.environ["LIFTLOOP_WAREHOUSE"] = str(settings.warehouse)
+    os.environ["DBT_LOG_PATH"] = str(settings.dbt_target / "logs")
+    os.environ["DBT_TARGET_PATH"] = str(settings.dbt_target / "target")
+    os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "yes")
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
+    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+
+
+def _is_date(name: str) -> bool:
+    try:
+        date.fromisoformat(name)
+    except ValueError:
+        return False
+    return True

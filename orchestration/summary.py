@@ -1,0 +1,149 @@
+"""The night in words that a marketing engineer understands.
+
+Reads: lake. Writes: nothing.
+"""
+
+from collections.abc import Iterator
+from datetime import date
+
+import polars as pl
+
+from ml.core.programme import Programme
+from orchestration.lake import Lake
+
+
+def summarise_night(lake: Lake, programme: Programme, night: date) -> str:
+    """Return the summary of a sealed night as plain text.
+
+    Parameters
+    ----------
+    lake
+        With the night's tables.
+    programme
+        Currency and notes.
+    night
+        Sealed.
+
+    Returns
+    -------
+    str
+        Lines of at most 100 characters.
+    """
+    sections = (
+        _describe_delivery(lake, night),
+        _describe_experiment(lake, programme),
+        _describe_policies(lake, programme),
+        _describe_gate(lake, programme, night),
+        _describe_decisions(lake, programme, night),
+    )
+    title = f"Liftloop, night of {night}, programme {programme.name}"
+    notes = [f"value: {programme.value_note}", f"cost: {programme.cost_note}"]
+    lines = [title, "=" * len(title), *notes]
+    for section in sections:
+        lines += ["", *section]
+    return "\n".join(lines)
+
+
+def _describe_delivery(lake: Lake, night: date) -> Iterator[str]:
+    nights = lake.dates("ingestion_counts")
+    history = pl.concat([lake.read("ingestion_counts", day) for day in nights if day <= night])
+    tonight = lake.read("ingestion_counts", night)
+    yield "Rows                    delivered     accepted  quarantined   (all nights / tonight)"
+    totals = history.group_by("table", maintain_order=True).agg(
+        pl.col("delivered", "accepted", "quarantined").sum()
+    )
+    for row in totals.filter(pl.col("delivered") > 0).iter_rows(named=True):
+        now = tonight.filter(pl.col("table") == row["table"])["delivered"].sum()
+        yield (
+            f"  {row['table']:<18}{row['delivered']:>13,}{row['accepted']:>13,}"
+            f"{row['quarantined']:>13,}   / {now:,}"
+        )
+    refused = pl.concat([lake.read("quarantine", day) for day in nights if day <= night])
+    reasons = refused.explode("reasons").group_by("table", "reasons").len()
+    for table, reason, count in reasons.sort("len", descending=True).head(8).iter_rows():
+        yield f"  quarantined: {count:,} x {table}: {reason}"
+
+
+def _describe_experiment(lake: Lake, programme: Programme) -> Iterator[str]:
+    days = lake.dates("experiment_effects")
+    if not days:
+        return
+    effects = lake.read("experiment_effects", days[-1])
+    yield f"Unadjusted effects against no-offer, matured decisions until {days[-1]} (95 % interval)"
+    for row in effects.filter(pl.col("outcome").is_in(["spend", "visit"])).iter_rows(named=True):
+        unit = programme.currency if row["outcome"] == "spend" else "share"
+        yield (
+            f"  {row['action_id']:<20}{row['outcome']:<7}{row['effect']:>+11.6f} "
+            f"[{row['low']:+.4f}, {row['high']:+.4f}] {unit}   "
+            f"({row['n_offered']:,} offered, {row['n_control']:,} not)"
+        )
+
+
+def _describe_policies(lake: Lake, programme: Programme) -> Iterator[str]:
+    days = lake.dates("policy_values")
+    if not days:
+        yield "No policy was valued yet: tonight's decisions are exploration."
+        return
+    values = lake.read("policy_values", days[-1]).filter(pl.col("estimator") == "dr")
+    n_customers = values["n_customers"][0]
+    yield (
+        f"Policy value over no-offer, {programme.currency} per decision (DR, "
+        f"{n_customers:,} evaluation customers, 95 % interval)"
+    )
+    for name in values["policy"].unique(maintain_order=True):
+        cells = [f"  {name:<20}"]
+        for reward in ("value", "cost", "net_value"):
+            row = values.filter((pl.col("policy") == name) & (pl.col("reward") == reward)).row(
+                0, named=True
+            )
+            cells.append(
+                f"{reward.removesuffix('_value')} {row['incremental_value']:+.4f} "
+                f"[{row['incremental_low']:+.4f}, {row['incremental_high']:+.4f}]"
+            )
+        yield "  ".join(cells)
+
+
+def _describe_gate(lake: Lake, programme: Programme, night: date) -> Iterator[str]:
+    days = lake.dates("evaluation_record")
+    if not days:
+        return
+    row = lake.read("evaluation_record", days[-1]).row(0, named=True)
+    verdict = "PROMOTED" if row["is_passed"] else "NOT PROVEN, champion stays"
+    yield (
+        f"Gate: candidate v{row['candidate_version']} against champion "
+        f"v{row['champion_version']}: {verdict} (record of {days[-1]}, "
+        f"{(night - days[-1]).days} days old)"
+    )
+    yield (
+        f"  net-value difference {row['net_value_difference']:+.4f} "
+        f"[{row['difference_low']:+.4f}, {row['difference_high']:+.4f}] {programme.currency} per "
+        f"decision; smallest detectable difference {row['smallest_detectable_difference']:.4f}"
+    )
+    yield (
+        f"  expected cost {row['expected_cost']:.4f} of {row['budget_per_decision']:.4f} allowed; "
+        f"effective sample size {row['effective_sample_size']:,.0f} of {row['n_decisions']:,}"
+    )
+    yield from (f"  reason: {reason}" for reason in row["reasons"])
+
+
+def _describe_decisions(lake: Lake, programme: Programme, night: date) -> Iterator[str]:
+    table, held = lake.read("assignment_table", night), lake.read("holdout", night)
+    budget = lake.read("night_budget", night).row(0, named=True)
+    lifecycles = table["lifecycle"].value_counts(sort=True)
+    yield (
+        f"Decided: {table.height:,} customers ("
+        + ", ".join(f"{count:,} {name}" for name, count in lifecycles.iter_rows())
+        + f"), {held.height:,} held out"
+    )
+    yield (
+        f"  by policy v{budget['policy_version']} ({budget['policy_kind']}), "
+        f"{int(table['is_exploration'].sum()):,} of them exploration"
+    )
+    share = budget["expected_cost"] / budget["budget"] if budget["budget"] else 0.0
+    yield (
+        f"  budget {budget['budget']:,.2f} {programme.currency}, expected to be spent "
+        f"{budget['expected_cost']:,.2f} ({share:.0%})"
+    )
+    for action, count in table["action_id"].value_counts(sort=True).iter_rows():
+        yield f"  {action:<20}{count:>9,} customers ({count / max(table.height, 1):.1%})"
+    yield f"  table: {lake.path('assignment_table', night)}"
