@@ -91,7 +91,9 @@ def run_nightly(parsed: argparse.Namespace) -> int:
             config={"ops": {"assignment": {"config": emission}}},
         )
     print("\n" + summarise_night(lake, settings.programme(), night))
-    print(f"\nDone in {time.monotonic() - started:.0f} s. Look at it: make ui{_home_hint(settings)}")
+    print(
+        f"\nDone in {time.monotonic() - started:.0f} s. Look at it: make ui{_home_hint(settings)}"
+    )
     return 0
 
 
@@ -137,7 +139,9 @@ def run_validate(parsed: argparse.Namespace) -> int:
         print(f"  {row['table']}, {where}: {'; '.join(row['reasons'])}")
     if refused.height > 20:
         print(f"  and {refused.height - 20:,} more")
-    print("nothing was loaded; the delivery " + ("is clean" if refused.is_empty() else "has faults"))
+    print(
+        "nothing was loaded; the delivery " + ("is clean" if refused.is_empty() else "has faults")
+    )
     return 0 if refused.is_empty() else 1
 
 
@@ -208,10 +212,10 @@ def _is_training_due(lake: Lake, settings: Settings, night: date) -> bool:
     records = lake.dates("evaluation_record")
     if records:
         return (night - records[-1]).days > TRAINING_DAYS
-    decided = [day for day in lake.dates("logged_decisions") if lake.read("logged_decisions", day).height]
-    return bool(decided) and (
-        night - decided[0]
-    ).days > settings.programme().matured_after_days
+    decided = [
+        day for day in lake.dates("logged_decisions") if lake.read("logged_decisions", day).height
+    ]
+    return bool(decided) and (night - decided[0]).days > settings.programme().matured_after_days
 
 
 def _home_hint(settings: Settings) -> str:

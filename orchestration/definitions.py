@@ -1,6 +1,6 @@
 """MAIN PATH 1: the CPU code location, everything by name.
 
-    Identify -> Learn -> Decide -> Validate -> (tomorrow) Identify
+Identify -> Learn -> Decide -> Validate -> (tomorrow) Identify
 """
 
 import dagster as dg

@@ -7,7 +7,7 @@ from ml.core.errors import NotBuiltError
 
 @dg.asset(group_name="learn", kinds={"torch"}, pool="gpu")
 def world_model(context: dg.AssetExecutionContext) -> None:
-    """The Deep Boltzmann Machine over customer-days. Not built yet; no job contains it."""
+    """Train the Deep Boltzmann Machine over customer-days: not built yet, in no job."""
     raise NotBuiltError(
         "the world model is not built yet: heads use raw features, and nothing depends on it"
     )

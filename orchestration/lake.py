@@ -126,11 +126,15 @@ def hash_file(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def describe(receipts: Sequence[Receipt], schema: type[dy.Schema]) -> dict[str, object]:
+def describe(
+    receipts: Sequence[Receipt], schema: type[dy.Schema]
+) -> dict[str, dg.MetadataValue | dg.TableSchema | int | str]:
     """Return an asset's metadata for written partitions: rows, path, hash, columns."""
     newest = receipts[-1]
     columns = [
-        dg.TableColumn(name, str(column.dtype), constraints=dg.TableColumnConstraints(column.nullable))
+        dg.TableColumn(
+            name, str(column.dtype), constraints=dg.TableColumnConstraints(column.nullable)
+        )
         for name, column in schema.columns().items()
     ]
     return {

@@ -27,7 +27,7 @@ class ProgressHandler(logging.Handler):
     """Prints Dagster's step events and the assets' own log lines."""
 
     def __init__(self) -> None:
-        super().__init__(level=logging.INFO)
+        super().__init__(level=logging.DEBUG)
         self._started: dict[str, float] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -36,7 +36,7 @@ class ProgressHandler(logging.Handler):
         event = meta.get("dagster_event") if isinstance(meta, dict) else None
         step = (meta.get("step_key") or "").split("[")[0] if isinstance(meta, dict) else ""
         if event is None:
-            if step:
+            if record.levelno >= logging.INFO and step and step != "warehouse_models":
                 self._print(f"    {meta.get('orig_message', record.getMessage())}")
             return
         title = STAGES.get(step, step)
@@ -52,7 +52,7 @@ class ProgressHandler(logging.Handler):
                 self._print(f"  {_explain(event)}")
 
     def _print(self, line: str) -> None:
-        print(line, file=sys.stdout, flush=True)
+        print(line, file=sys.__stdout__, flush=True)
 
 
 def _explain(event: dg.DagsterEvent) -> str:
@@ -63,9 +63,9 @@ def _explain(event: dg.DagsterEvent) -> str:
     return "" if error is None else str(error.message).strip()
 
 
-@dg.logger(description="One line a stage, for people.")
+@dg.logger({}, description="One line a stage, for people.")
 def progress_logger(init_context: dg.InitLoggerContext) -> logging.Logger:
     """Return a logger that prints progress to standard output."""
-    logger = logging.Logger("liftloop.progress", level=logging.INFO)
+    logger = logging.Logger("liftloop.progress", level=logging.DEBUG)
     logger.addHandler(ProgressHandler())
     return logger

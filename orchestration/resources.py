@@ -40,7 +40,9 @@ class Landing(dg.ConfigurableResource):  # type: ignore[type-arg]
     def ready_dates(self) -> list[date]:
         """Return the nights whose events are there, in order."""
         found = (Path(self.root) / "events").glob("*/*")
-        return sorted({date.fromisoformat(path.parent.name) for path in found if is_landing_file(path)})
+        return sorted(
+            {date.fromisoformat(path.parent.name) for path in found if is_landing_file(path)}
+        )
 
 
 class ProgrammeFile(dg.ConfigurableResource):  # type: ignore[type-arg]

@@ -5,6 +5,7 @@ Reads and writes: the Dagster instance.
 
 import os
 from collections.abc import Mapping
+from contextlib import redirect_stderr, redirect_stdout
 from datetime import date
 from pathlib import Path
 
@@ -48,13 +49,16 @@ def run_job(
     tags = {_PROCESS_TAG: _identify_process(os.getpid())}
     if until is not None:
         tags |= {_RANGE_START: str(night), _RANGE_END: str(until)}
-    result = defs.resolve_job_def(name).execute_in_process(
-        instance=instance,
-        partition_key=str(night) if night is not None and until is None else None,
-        run_config={"loggers": {"progress": {}}, **(config or {})},
-        tags=tags,
-        raise_on_error=False,
-    )
+    # Tools' own chatter goes to a file; the progress logger writes to the terminal itself.
+    stages = Path(instance.root_directory) / "stages.log"
+    with stages.open("a") as log, redirect_stdout(log), redirect_stderr(log):
+        result = defs.resolve_job_def(name).execute_in_process(
+            instance=instance,
+            partition_key=str(night) if night is not None and until is None else None,
+            run_config={"loggers": {"progress": {}}, **(config or {})},
+            tags=tags,
+            raise_on_error=False,
+        )
     if not result.success:
         raise LiftloopError(f"{name} failed (run {result.run_id}); the reason stands above")
 

@@ -50,7 +50,7 @@ class Settings:
 
     @property
     def warehouse(self) -> Path:
-        """dbt's workshop, rebuildable from the lake."""
+        """Dbt's workshop, rebuildable from the lake."""
         return self.home / "warehouse.duckdb"
 
     @property
@@ -60,7 +60,7 @@ class Settings:
 
     @property
     def dbt_target(self) -> Path:
-        """dbt's compiled files and logs."""
+        """Dbt's compiled files and logs."""
         return self.home / "dbt"
 
     @property
@@ -89,9 +89,7 @@ class Settings:
 
     def first_partition(self) -> date:
         """First night: the earliest delivery, else the programme's first decision date."""
-        delivered = sorted(
-            path.name for path in self.landing.glob("*/*") if _is_date(path.name)
-        )
+        delivered = sorted(path.name for path in self.landing.glob("*/*") if _is_date(path.name))
         if delivered:
             return date.fromisoformat(delivered[0])
         if self.programme_file.exists():
@@ -104,7 +102,8 @@ def read_settings() -> Settings:
 
     LIFTLOOP_HOME is the state folder, ``.liftloop`` in the checkout by default;
     MLFLOW_TRACKING_URI a server instead of the embedded SQLite file; LIFTLOOP_SCHEDULES=on starts
-    schedules and sensor with the daemon; LIFTLOOP_DBT_MANIFEST names a manifest baked into an image.
+    schedules and sensor with the daemon; LIFTLOOP_DBT_MANIFEST names a manifest baked into an
+    image.
     """
     home = Path(os.environ.get("LIFTLOOP_HOME") or REPOSITORY / ".liftloop").resolve()
     embedded = f"sqlite:///{home / 'mlflow' / 'mlflow.db'}"
@@ -142,6 +141,7 @@ def prepare_home(settings: Settings) -> None:
     os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "yes")
     os.environ.setdefault("DO_NOT_TRACK", "1")
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 
 

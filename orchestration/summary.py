@@ -108,7 +108,11 @@ def _describe_gate(lake: Lake, programme: Programme, night: date) -> Iterator[st
     if not days:
         return
     row = lake.read("evaluation_record", days[-1]).row(0, named=True)
-    verdict = "PROMOTED" if row["is_passed"] else "NOT PROVEN, champion stays"
+    deciding = lake.read("night_budget", night)["policy_version"][0]
+    if not row["is_passed"]:
+        verdict = "NOT PROVEN, champion stays"
+    else:
+        verdict = "PROMOTED" if deciding == row["candidate_version"] else "PROVEN, not promoted"
     yield (
         f"Gate: candidate v{row['candidate_version']} against champion "
         f"v{row['champion_version']}: {verdict} (record of {days[-1]}, "

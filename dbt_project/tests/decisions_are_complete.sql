@@ -1,3 +1,5 @@
+{{ config(meta={'dagster': {'ref': {'name': 'realised_outcomes'}}}) }}
+
 -- Every logged decision has its outcome row and its features.
 select decisions.decision_id
 from {{ ref('logged_decisions') }} as decisions

@@ -1,3 +1,5 @@
+{{ config(meta={'dagster': {'ref': {'name': 'realised_outcomes'}}}) }}
+
 -- Cost is redemptions plus messages, value is margin times spend, and no-offer costs nothing.
 select
     outcomes.decision_id,

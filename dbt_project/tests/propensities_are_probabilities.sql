@@ -1,3 +1,5 @@
+{{ config(meta={'dagster': {'ref': {'name': 'logged_decisions'}}}) }}
+
 -- Every logged propensity lies in (0, 1] and every full vector sums to 1.
 select
     decision_id,

@@ -1,3 +1,5 @@
+{{ config(meta={'dagster': {'ref': {'name': 'customer_features'}}}) }}
+
 -- A longer window holds at least what a shorter one does.
 select
     customer_id,

@@ -41,7 +41,9 @@ def choose_actions(
     Parameters
     ----------
     reward, cost : shape (n, K), currency; column 0 is control
+        What the budget is spent for, and what it pays.
     eligible : shape (n, K), bool
+        Which actions may be taken.
     price
         Shadow price, >= 0.
 
@@ -71,7 +73,9 @@ def solve_budget(
     Parameters
     ----------
     reward, cost : shape (n, K), currency, cost >= 0; column 0 is 0
+        What the budget is spent for, and what it pays.
     eligible : shape (n, K), bool; column 0 true
+        Which actions may be taken.
     budget
         Total for these customers.
     weights : shape (n,), in [0, 1], optional
@@ -129,7 +133,9 @@ def cut_probabilities(
     Parameters
     ----------
     reward, cost : shape (n, K), currency
+        What the budget is spent for, and what it pays.
     eligible : shape (n, K), bool
+        Which actions may be taken.
     cut
         From ``solve_budget``, on these or on other customers.
 
@@ -163,8 +169,11 @@ def reserve_for_chance(
     Parameters
     ----------
     probabilities : shape (n, K)
+        Policy of each customer.
     cost : shape (n, K), currency
+        Expected cost of each action.
     is_solved_on : shape (n,), bool
+        Whether the customer was among those that the price was solved on.
     deviations
         How many standard deviations; 3 leaves about one night in 700.
 

@@ -38,7 +38,9 @@ def cast_column(column: pl.Series, dtype: pl.DataType) -> pl.Series:
         return _to_list(column, dtype)
     if column.dtype == pl.String:
         return column.str.strip_chars().cast(dtype, strict=False)
-    return column.cast(dtype, strict=False) if column.dtype.is_numeric() else _all_null(column, dtype)
+    return (
+        column.cast(dtype, strict=False) if column.dtype.is_numeric() else _all_null(column, dtype)
+    )
 
 
 def describe_type(dtype: pl.DataType) -> str:

@@ -149,7 +149,8 @@ def _cast_file(
     lineage = pl.DataFrame({"row_number": range(1, raw.height + 1)}).select(
         pl.lit(file_name).alias("source_file"), "row_number"
     )
-    columns, reasons = [], []
+    columns: list[pl.Series] = []
+    reasons: list[pl.Series] = []
     for name, dtype in types.items():
         given = raw[name] if name in raw.columns else pl.Series(name, [None] * raw.height)
         column = cast_column(given, dtype).alias(name) if name in raw.columns else given.cast(dtype)
@@ -260,7 +261,7 @@ def _quarantine_rows(
     table: str, refused: pl.DataFrame, raw_rows: Mapping[str, pl.DataFrame]
 ) -> pl.DataFrame:
     """Join refused rows with what was delivered, as JSON."""
-    parts = [Quarantine.create_empty()]
+    parts: list[pl.DataFrame] = [Quarantine.create_empty()]
     for (file_name,), part in refused.group_by("source_file", maintain_order=True):
         raw = raw_rows[str(file_name)]
         delivered = raw[(part["row_number"] - 1).to_numpy()]

@@ -60,25 +60,25 @@ class Assignments(Delivered):
 
     @dy.rule()
     def assigned_eligible(cls) -> pl.Expr:
-        """The assigned action is one of the eligible ones."""
+        """Require the assigned action among the eligible ones."""
         return pl.col("eligible_actions").list.contains(pl.col("action_id"))
 
     @dy.rule()
     def vector_length(cls) -> pl.Expr:
-        """The vector has one propensity per eligible action."""
+        """Require one propensity per eligible action."""
         vector = pl.col("eligible_propensities")
         return vector.is_null() | (vector.list.len() == pl.col("eligible_actions").list.len())
 
     @dy.rule()
     def vector_sum(cls) -> pl.Expr:
-        """The vector sums to 1 and has no negative entry."""
+        """Require a distribution: no negative entry, sum 1."""
         vector = pl.col("eligible_propensities")
         sums = (vector.list.sum() - 1).abs() <= PROPENSITY_TOLERANCE
         return vector.is_null() | (sums & (vector.list.min() >= 0))
 
     @dy.rule()
     def vector_agrees(cls) -> pl.Expr:
-        """The assigned action's entry of the vector is the propensity."""
+        """Require the assigned action's entry of the vector to be the propensity."""
         vector = pl.col("eligible_propensities")
         is_assigned = pl.element() == pl.element().first()
         position = (
@@ -128,7 +128,7 @@ class Events(Delivered):
 
 
 class Contactability(Delivered):
-    """One row per customer, channel and valid_from: may we write to them there?"""
+    """One row per customer, channel and valid_from: whether we may write to them there."""
 
     customer_id = dy.String(primary_key=True, min_length=1)
     channel = dy.String(primary_key=True, min_length=1)
@@ -165,7 +165,7 @@ CONTRACT: dict[str, type[Delivered]] = {
 
 _RULES = {
     "primary_key": "the key is not unique in this delivery; deliver each row once",
-    "attributes_json": "attributes must be a JSON object such as {\"age\": 41}",
+    "attributes_json": 'attributes must be a JSON object such as {"age": 41}',
     "assigned_eligible": "action_id is not among eligible_actions; log the set decided from",
     "vector_length": "eligible_propensities must have one entry per eligible action",
     "vector_sum": "eligible_propensities must be non-negative and sum to 1",

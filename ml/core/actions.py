@@ -33,6 +33,7 @@ class ActionSet:
         Parameters
         ----------
         actions : shape (n,), action ids
+            Names as in the catalogue.
 
         Returns
         -------
@@ -56,6 +57,7 @@ class ActionSet:
         Parameters
         ----------
         actions : shape (n,), lists of action ids
+            Names as in the catalogue.
         values : shape (n,), lists of floats in the same order, optional
             Without it every listed action gets 1.
 

@@ -66,9 +66,7 @@ class Contexts:
         )
 
 
-def build_contexts(
-    features: pl.DataFrame, *, programme: Programme, actions: ActionSet
-) -> Contexts:
+def build_contexts(features: pl.DataFrame, *, programme: Programme, actions: ActionSet) -> Contexts:
     """Encode rows of customer_features.
 
     Behaviour columns and declared attributes become float columns, categories one indicator per

@@ -41,11 +41,11 @@ def hash_text(texts: pl.Series, *, salt: str) -> np.ndarray:
     if texts.is_empty():
         return np.empty(0, dtype=np.uint64)
     arrow = texts.to_arrow().cast(pa.large_string())
-    _, offsets_buffer, data_buffer = arrow.buffers()
+    _, offsets_buffer, data_buffer = (memoryview(each or b"") for each in arrow.buffers())
     offsets = np.frombuffer(offsets_buffer, dtype=np.int64)[
         arrow.offset : arrow.offset + len(arrow) + 1
     ]
-    data = np.frombuffer(data_buffer or b"", dtype=np.uint8)
+    data = np.frombuffer(data_buffer, dtype=np.uint8)
     starts, lengths = offsets[:-1], np.diff(offsets)
     with np.errstate(over="ignore"):
         seed = _FNV_OFFSET

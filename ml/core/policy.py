@@ -60,7 +60,9 @@ def draw_actions(probabilities: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     probabilities : shape (n, K), rows sum to 1
+        Policy of each customer.
     uniforms : shape (n,), in [0, 1)
+        One draw per row.
 
     Returns
     -------

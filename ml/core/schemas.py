@@ -145,7 +145,7 @@ class AssignmentTable(dy.Schema):
 
     @dy.rule()
     def vector_sums_to_one(cls) -> pl.Expr:
-        """The emitted vector is a distribution over the eligible actions."""
+        """Require a distribution over the eligible actions."""
         return (pl.col("eligible_propensities").list.sum() - 1).abs() <= 1e-9
 
     @dy.rule()

@@ -44,8 +44,11 @@ def weigh(policy: np.ndarray, action: np.ndarray, propensity: np.ndarray) -> np.
     Parameters
     ----------
     policy : shape (n, K), rows sum to 1
+        Probability of every action.
     action : shape (n,), int
+        The action taken.
     propensity : shape (n,), in (0, 1]
+        Probability that the log gave it.
 
     Returns
     -------
@@ -68,6 +71,7 @@ def contribute_ips(reward: np.ndarray, weight: np.ndarray) -> Contributions:
     Parameters
     ----------
     reward, weight : shape (n,)
+        What is averaged, and the importance weights.
 
     Returns
     -------
@@ -83,6 +87,7 @@ def contribute_snips(reward: np.ndarray, weight: np.ndarray) -> Contributions:
     Parameters
     ----------
     reward, weight : shape (n,)
+        What is averaged, and the importance weights.
 
     Returns
     -------
@@ -114,8 +119,11 @@ def contribute_dr(
     Parameters
     ----------
     reward, weight : shape (n,)
+        What is averaged, and the importance weights.
     action : shape (n,), int
+        The action taken.
     policy : shape (n, K)
+        Probability of every action.
     expected_reward : shape (n, K)
         From other customers than these.
 
@@ -137,6 +145,7 @@ def estimate_mean(values: np.ndarray, customer: np.ndarray, *, level: float = LE
     Parameters
     ----------
     values : shape (n,)
+        Contributions to average.
     customer : shape (n,), int
         Cluster of each decision.
     level

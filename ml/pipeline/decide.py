@@ -113,9 +113,7 @@ def decide_night(
         target = np.zeros(contexts.eligible.shape)
         shadow_price, arm = 0.0, "exploration_only"
     draw_key = contexts.frame["customer_id"] + f":{decision_date}:r{revision}"
-    drawn = draw_actions(
-        probabilities, hash_uniform(draw_key, salt=f"assignment-{programme.seed}")
-    )
+    drawn = draw_actions(probabilities, hash_uniform(draw_key, salt=f"assignment-{programme.seed}"))
     rows = np.arange(contexts.n_customers)
     is_exploration = target[rows, drawn] == 0
     assignments = _write_table(
@@ -211,7 +209,7 @@ def check_night(
         NightCheck(
             "propensities_are_distributions",
             bool(in_range) and (sums_off is None or float(sums_off) <= 1e-9),  # type: ignore[arg-type]
-            f"largest distance of a vector's sum from 1: {sums_off}",
+            f"largest distance of a vector's sum from 1: {sums_off!r}",
         ),
         NightCheck(
             "expected_cost_within_budget",

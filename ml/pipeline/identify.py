@@ -48,7 +48,9 @@ def screen_night(
     ScreenedNight
         With delivered = accepted + quarantined for every table.
     """
-    accepted, quarantined, counts = {}, [Quarantine.create_empty()], []
+    accepted: dict[str, pl.DataFrame] = {}
+    quarantined: list[pl.DataFrame] = [Quarantine.create_empty()]
+    counts = []
     for table in CONTRACT:
         screened = screen_table(table, files.get(table, ()), known=known)
         known = known.extend(table, screened.accepted)
@@ -170,9 +172,7 @@ def is_randomisation_sound(checks: pl.DataFrame) -> bool:
     return decisive.height > 0 and bool(decisive["is_passed"].all())
 
 
-def estimate_experiment_effects(
-    logged: LoggedDecisions, *, actions: ActionSet
-) -> pl.DataFrame:
+def estimate_experiment_effects(logged: LoggedDecisions, *, actions: ActionSet) -> pl.DataFrame:
     """Estimate each offer's unadjusted effect on spend, visits, value and cost.
 
     Self-normalised by the logged propensities, so with constant propensities it is exactly the

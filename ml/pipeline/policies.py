@@ -83,9 +83,7 @@ class LifecycleRule:
             contexts.eligible[:, self.reactivation_action] & is_inactive
         )
         group = is_inactive.astype(int)
-        return Scores(
-            reward, allowed, self.mean_value_effect[group], self.mean_cost_effect[group]
-        )
+        return Scores(reward, allowed, self.mean_value_effect[group], self.mean_cost_effect[group])
 
 
 def count_inactive_days(contexts: Contexts) -> np.ndarray:
@@ -144,9 +142,7 @@ class BudgetedPolicy:
 
     def mix(self, scores: Scores, eligible: np.ndarray) -> np.ndarray:
         """Return the policy of scored customers, shape (n, K)."""
-        target = cut_probabilities(
-            scores.reward, scores.cost_effect, scores.allowed, cut=self.cut
-        )
+        target = cut_probabilities(scores.reward, scores.cost_effect, scores.allowed, cut=self.cut)
         return explore(target, eligible, floor=self.floor)
 
     def spend(
@@ -163,6 +159,7 @@ class BudgetedPolicy:
         scores
             Of n customers.
         eligible : shape (n, K), bool
+            Which actions may be taken.
         budget
             Total for all n, currency.
         is_solved_on : shape (n,), bool

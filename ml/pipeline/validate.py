@@ -145,9 +145,7 @@ def evaluate_candidate(
         net_value_difference=estimate_mean(
             candidate_net.values - champion_net.values, logged.customer
         ),
-        expected_cost=estimate_mean(
-            contributions[CANDIDATE, "cost"]["dr"].values, logged.customer
-        ),
+        expected_cost=estimate_mean(contributions[CANDIDATE, "cost"]["dr"].values, logged.customer),
         budget_per_decision=programme.budget_per_decision,
         effective_sample_size=effective_sample_size(candidate_net.importance_weight),
         mean_weight=estimate_mean(candidate_net.importance_weight, logged.customer),

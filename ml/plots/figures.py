@@ -38,9 +38,7 @@ def plot_policy_values(values: pl.DataFrame, *, currency: str) -> Figure:
     axes = figure.subplots()
     position = np.arange(rows.height)[::-1]
     middle = rows["incremental_value"].to_numpy()
-    reach = np.abs(
-        np.vstack([middle - rows["incremental_low"], rows["incremental_high"] - middle])
-    )
+    reach = np.abs(np.vstack([middle - rows["incremental_low"], rows["incremental_high"] - middle]))
     colours = [
         _ORANGE if name == "candidate" else _BLUE if name == "champion" else _GREY
         for name in rows["policy"]

@@ -123,7 +123,7 @@ class WorldConfig:
         )
 
     def offers_frame(self) -> pl.DataFrame:
-        """The contract's ``actions`` table."""
+        """Return the contract's ``actions`` table."""
         return pl.DataFrame(
             {
                 "action_id": [offer.action_id for offer in self.offers],

@@ -98,6 +98,7 @@ def deliver_customers(
     population
         Its customers.
     rows : shape (m,), indices
+        Which customers.
 
     Returns
     -------

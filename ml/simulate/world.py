@@ -14,14 +14,16 @@ from ml.simulate.customers import Population, deliver_customers, draw_population
 
 Tables = dict[str, pl.DataFrame]
 
-_EVENT_SCHEMA = {
-    "customer_id": pl.String,
-    "occurred_at": pl.Datetime("us", "UTC"),
-    "available_at": pl.Datetime("us", "UTC"),
-    "type": pl.String,
-    "amount": pl.Float64,
-    "decision_id": pl.String,
-}
+_EVENT_SCHEMA = pl.Schema(
+    {
+        "customer_id": pl.String,
+        "occurred_at": pl.Datetime("us", "UTC"),
+        "available_at": pl.Datetime("us", "UTC"),
+        "type": pl.String,
+        "amount": pl.Float64,
+        "decision_id": pl.String,
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -53,9 +55,7 @@ class World:
         ordered = [by_id[action] for action in self.actions.action_ids]
         self._strength = np.array([offer.strength for offer in ordered])
         self._warm_start = np.array([offer.warm_start_weight for offer in ordered])
-        reach = dict(
-            zip(("email", "push", "text"), self.population.reach.T, strict=True)
-        )
+        reach = dict(zip(("email", "push", "text"), self.population.reach.T, strict=True))
         self.eligible = np.column_stack(
             [
                 np.ones(self.population.n_customers, dtype=bool) if not channel else reach[channel]
@@ -261,7 +261,9 @@ class World:
         Parameters
         ----------
         is_dormant : shape (N,), bool
+            Which customers sleep.
         offer : shape (N,), int
+            Index of each customer's active offer.
 
         Returns
         -------

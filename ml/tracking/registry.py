@@ -177,9 +177,7 @@ class PolicyRegistry:
 def _write_signature(policy: BudgetedPolicy) -> ModelSignature:
     """Return the model's signature: customer_features rows in, a probability per action out."""
     inputs = [
-        ColSpec(
-            _COLUMN_TYPES.get(str(column.dtype), "string"), name, required=not column.nullable
-        )
+        ColSpec(_COLUMN_TYPES.get(str(column.dtype), "string"), name, required=not column.nullable)
         for name, column in CustomerFeatures.columns().items()
     ]
     outputs = [ColSpec("double", action) for action in policy.actions.action_ids]

@@ -39,9 +39,13 @@ def doubly_robust_effect(
     Parameters
     ----------
     outcome : shape (n,)
+        Realised, in its unit.
     is_action, is_control : shape (n,), bool
+        Which rows took the action, or control.
     action_propensity, control_propensity : shape (n,), in (0, 1]
+        Logged.
     action_mean, control_mean : shape (n,)
+        Outcome models' means, from other customers.
 
     Returns
     -------

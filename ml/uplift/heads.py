@@ -318,7 +318,9 @@ def _fit_lifecycle(
     x, is_fit, propensities = logged.contexts.context, ~is_calibration, logged.logging_policy
     value = np.minimum(logged.value, np.quantile(logged.value, WINSOR_QUANTILE))
     is_control = logged.action == 0
-    control_value = fit_regression(x[is_fit & is_control], value[is_fit & is_control], settings=trees)
+    control_value = fit_regression(
+        x[is_fit & is_control], value[is_fit & is_control], settings=trees
+    )
     actions = []
     for action in range(1, propensities.shape[1]):
         is_action = logged.action == action

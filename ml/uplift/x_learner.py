@@ -41,7 +41,9 @@ def fit_regression(
     Parameters
     ----------
     context : shape (n, d), NaN where unknown
+        Features.
     outcome : shape (n,)
+        Realised, in its unit.
     settings
         Tree settings.
 
@@ -93,7 +95,9 @@ def fit_effect(
     context : shape (n, d)
         Rows that took the action or control.
     outcome : shape (n,)
+        Realised, in its unit.
     is_treated : shape (n,), bool
+        Which rows took the action.
     treated_propensity : shape (n,), in (0, 1)
         pi0(a | x) / (pi0(a | x) + pi0(0 | x)).
     control_model
@@ -116,5 +120,3 @@ def fit_effect(
         treated_share=float(treated_propensity.mean()),
     )
     return effect, action_model
-
-

@@ -144,10 +144,14 @@ def _emit(
     catalogue = read_actions(lake.read("action_catalogue", night))
     if champion is None:
         context.log.warning("no champion yet: tonight's offers are exploration only")
-    policy = champion.policy if champion is not None else ExplorationOnly(
-        actions=catalogue,
-        floor=settings.propensity_floor,
-        budget_per_decision=settings.budget_per_decision,
+    policy = (
+        champion.policy
+        if champion is not None
+        else ExplorationOnly(
+            actions=catalogue,
+            floor=settings.propensity_floor,
+            budget_per_decision=settings.budget_per_decision,
+        )
     )
     version = champion.version if champion is not None else "none"
     decided = decide_night(

@@ -12,7 +12,12 @@ from typing import Any
 
 import dagster as dg
 import duckdb
-from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, DbtCliResource, dbt_assets
+from dagster_dbt import (
+    DagsterDbtTranslator,
+    DagsterDbtTranslatorSettings,
+    DbtCliResource,
+    dbt_assets,
+)
 
 from ml.core.programme import Programme
 from ml.core.schemas import ActionCatalogue, CustomerFeatures, LoggedDecisionRows, RealisedOutcomes
@@ -157,8 +162,10 @@ def _export(
         connection.execute("set TimeZone = 'UTC'")
         mart = connection.table(table)
         days = mart.filter(is_touched).select("decision_date").distinct().pl()["decision_date"]
-        rows = mart.filter(day.isin(*map(duckdb.ConstantExpression, days))).pl() if len(days) else (
-            mart.limit(0).pl()
+        rows = (
+            mart.filter(day.isin(*map(duckdb.ConstantExpression, days))).pl()
+            if len(days)
+            else (mart.limit(0).pl())
         )
     schema = MARTS[table]
     by_day = dict(rows.sort(*schema.primary_key()).partition_by("decision_date", as_dict=True))

@@ -127,7 +127,7 @@ def randomisation(
 def lifecycle_rule(
     context: dg.AssetExecutionContext, lake: Lake, programme: ProgrammeFile, mlflow: Mlflow
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    """The first champion: past the inactivity threshold, the reactivation offer, up to budget."""
+    """Register the first champion: past the threshold the reactivation offer, up to budget."""
     from ml.tracking.registry import PolicyRegistry
     from ml.tracking.runs import track_run
 

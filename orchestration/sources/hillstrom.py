@@ -64,9 +64,7 @@ def build_programme() -> Programme:
             Attribute(name="womens", kind="number"),
             Attribute(name="newbie", kind="number"),
             Attribute(name="zip_code", kind="category", levels=("Rural", "Surburban", "Urban")),
-            Attribute(
-                name="channel", kind="category", levels=("Multichannel", "Phone", "Web")
-            ),
+            Attribute(name="channel", kind="category", levels=("Multichannel", "Phone", "Web")),
         ),
     )
 
@@ -97,7 +95,7 @@ def convert(path: Path) -> dict[date, dict[str, pl.DataFrame]]:
     """
     if not path.exists():
         raise ContractError(f"{path} is missing: pass INPUT=path/to/hillstrom.csv.gz")
-    source = pl.read_csv(path)
+    source = pl.read_csv(path, infer_schema_length=None)
     missing = sorted(set(_COLUMNS) - set(source.columns))
     if missing:
         raise ContractError(f"{path.name} lacks the columns {missing}: is it Hillstrom's file?")
@@ -198,9 +196,7 @@ class HillstromSource:
             deliver(self._landing, tables, day, name="hillstrom")
 
 
-def _event(
-    rows: pl.DataFrame, kind: str, at: pl.Expr, amount: pl.Expr | None
-) -> pl.DataFrame:
+def _event(rows: pl.DataFrame, kind: str, at: pl.Expr, amount: pl.Expr | None) -> pl.DataFrame:
     """Return contract events; everything was known as it happened."""
     return rows.select(
         "customer_id",

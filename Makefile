@@ -1,0 +1,64 @@
+# Two commands set a new machine up: make nightly, make test. Each target installs first if need be.
+SOURCE ?= simulated
+ifeq ($(SOURCE),simulated)
+HOME_DIR ?= .liftloop
+else
+HOME_DIR ?= .liftloop-$(SOURCE)
+endif
+INPUT ?=
+DATE ?=
+REISSUE ?=
+EXPORT ?=
+PYTHON ?= python3.11
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+LIFTLOOP := LIFTLOOP_HOME=$(abspath $(HOME_DIR)) OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m orchestration.commands
+
+.DEFAULT_GOAL := help
+.PHONY: help install nightly validate plan-exploration test test-slow check fix ui bench clean
+
+help: ## Show what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
+
+$(STAMP): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is missing: install Python 3.11, or pass PYTHON=..."; exit 1; }
+	@echo "> Install into $(VENV) (a few minutes, once)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $(STAMP)
+
+install: $(STAMP) ## Install everything into .venv from the lock
+
+nightly: $(STAMP) ## Run the loop for one night (SOURCE= INPUT= DATE= HOME_DIR= REISSUE=1 EXPORT=csv)
+	@$(LIFTLOOP) nightly --source $(SOURCE) $(if $(INPUT),--input '$(INPUT)') $(if $(DATE),--date $(DATE)) $(if $(REISSUE),--reissue) $(if $(EXPORT),--export-csv)
+
+validate: $(STAMP) ## Check a delivery against the contract without loading it (INPUT=folder)
+	@$(LIFTLOOP) validate --input '$(INPUT)'
+
+plan-exploration: $(STAMP) ## How long to explore (EFFECT= SD= PER_WEEK= PROPENSITIES=no_offer=.4,a=.6)
+	@$(LIFTLOOP) plan-exploration --effect $(EFFECT) --standard-deviation $(SD) --decisions-per-week $(PER_WEEK) --propensities $(PROPENSITIES)
+
+test: $(STAMP) ## Run the tests
+	@$(BIN)/python -m pytest
+
+test-slow: $(STAMP) ## Run the slow tests too: statistical recovery
+	@$(BIN)/python -m pytest -m 'slow or not slow'
+
+check: $(STAMP) ## Lint, types, import directions, SQL: what CI runs
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/sqlfluff lint --disable-progress-bar dbt_project/models dbt_project/tests
+
+fix: $(STAMP) ## Mend what the linters can mend
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+ui: $(STAMP) ## Open Dagster on localhost:3000 and MLflow on localhost:5000 (HOME_DIR=)
+	@LIFTLOOP_HOME=$(abspath $(HOME_DIR)) $(BIN)/python -W ignore -m orchestration.ui
+
+clean: ## Remove the state folders; .venv stays
+	rm -rf .liftloop .liftloop-*
