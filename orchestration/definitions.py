@@ -11,7 +11,7 @@ from orchestration.assets.features import marts, warehouse_models
 from orchestration.assets.ingestion import ingestion
 from orchestration.assets.monitoring import nightly_summary
 from orchestration.assets.uplift import lifecycle_rule, randomisation, uplift_heads
-from orchestration.jobs import history, nightly, weekly_training
+from orchestration.jobs import EXECUTOR, history, nightly, weekly_training
 from orchestration.progress import progress_logger
 from orchestration.resources import build_resources
 from orchestration.schedules import nightly_schedule, weekly_training_schedule
@@ -42,5 +42,6 @@ defs = dg.Definitions(
     schedules=[nightly_schedule, weekly_training_schedule],
     sensors=[landing_files],
     resources=build_resources(settings),
+    executor=EXECUTOR,
     loggers={"console": dg.colored_console_logger, "progress": progress_logger},
 )

@@ -6,6 +6,14 @@ Reads and writes: what their assets do.
 import dagster as dg
 
 from orchestration.partitions import NIGHTS
+from orchestration.settings import read_settings
+
+# A process a step costs about ten seconds each; one process serves a night on one machine.
+EXECUTOR = (
+    dg.multiprocess_executor.configured({"max_concurrent": 2})
+    if read_settings().is_multiprocess
+    else dg.in_process_executor
+)
 
 _IDENTIFY = dg.AssetSelection.assets(
     *(
@@ -34,7 +42,7 @@ history = dg.define_asset_job(
     selection=_IDENTIFY,
     partitions_def=NIGHTS,
     description="Ingest and build features for a range of nights in one run; decides nothing.",
-    executor_def=dg.in_process_executor,
+    executor_def=EXECUTOR,
 )
 
 nightly = dg.define_asset_job(
@@ -43,7 +51,7 @@ nightly = dg.define_asset_job(
     | dg.AssetSelection.assets("assignment_table", "holdout", "nightly_summary"),
     partitions_def=NIGHTS,
     description="Ingest tonight's delivery, build features, decide, emit the assignment table.",
-    executor_def=dg.in_process_executor,
+    executor_def=EXECUTOR,
 )
 
 weekly_training = dg.define_asset_job(
@@ -58,5 +66,5 @@ weekly_training = dg.define_asset_job(
         "champion",
     ),
     description="Check the log, fit the heads, value the candidate, promote it if it's proven.",
-    executor_def=dg.in_process_executor,
+    executor_def=EXECUTOR,
 )

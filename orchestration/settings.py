@@ -36,6 +36,7 @@ class Settings:
     home: Path
     tracking_uri: str
     has_schedules_on: bool
+    is_multiprocess: bool
     baked_manifest: Path | None
 
     @property
@@ -102,7 +103,8 @@ def read_settings() -> Settings:
 
     LIFTLOOP_HOME is the state folder, ``.liftloop`` in the checkout by default;
     MLFLOW_TRACKING_URI a server instead of the embedded SQLite file; LIFTLOOP_SCHEDULES=on starts
-    schedules and sensor with the daemon; LIFTLOOP_DBT_MANIFEST names a manifest baked into an
+    schedules and sensor with the daemon; LIFTLOOP_EXECUTOR=multiprocess gives every step a process
+    of its own; LIFTLOOP_DBT_MANIFEST names a manifest baked into an
     image.
     """
     home = Path(os.environ.get("LIFTLOOP_HOME") or REPOSITORY / ".liftloop").resolve()
@@ -111,6 +113,7 @@ def read_settings() -> Settings:
         home=home,
         tracking_uri=os.environ.get("MLFLOW_TRACKING_URI") or embedded,
         baked_manifest=Path(baked) if (baked := os.environ.get("LIFTLOOP_DBT_MANIFEST")) else None,
+        is_multiprocess=os.environ.get("LIFTLOOP_EXECUTOR", "in_process") == "multiprocess",
         has_schedules_on=os.environ.get("LIFTLOOP_SCHEDULES", "off") == "on",
     )
 

@@ -26,6 +26,8 @@ def cast_column(column: pl.Series, dtype: pl.DataType) -> pl.Series:
     """
     if isinstance(dtype, pl.String):
         return _to_text(column)
+    if column.dtype.is_nested() and not isinstance(dtype, pl.List):
+        return _all_null(column, dtype)
     if isinstance(dtype, pl.Boolean):
         return _to_bool(column)
     if isinstance(dtype, pl.Datetime):
@@ -91,7 +93,11 @@ def _to_timestamp(column: pl.Series) -> pl.Series:
 
 def _to_list(column: pl.Series, dtype: pl.List) -> pl.Series:
     if isinstance(column.dtype, pl.List):
-        return column.cast(dtype, strict=False)
+        inner = column.dtype.inner
+        is_number = isinstance(dtype.inner, pl.Float64)
+        fits = inner.is_numeric() if is_number else inner == pl.String
+        is_castable = fits or inner == pl.Null
+        return column.cast(dtype, strict=False) if is_castable else _all_null(column, dtype)
     if column.dtype != pl.String:
         return _all_null(column, dtype)
     entry = _TEXT if dtype.inner == pl.String else _NUMBER

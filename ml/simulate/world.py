@@ -14,16 +14,14 @@ from ml.simulate.customers import Population, deliver_customers, draw_population
 
 Tables = dict[str, pl.DataFrame]
 
-_EVENT_SCHEMA = pl.Schema(
-    {
-        "customer_id": pl.String,
-        "occurred_at": pl.Datetime("us", "UTC"),
-        "available_at": pl.Datetime("us", "UTC"),
-        "type": pl.String,
-        "amount": pl.Float64,
-        "decision_id": pl.String,
-    }
-)
+_EVENT_SCHEMA: dict[str, pl.DataType] = {
+    "customer_id": pl.String(),
+    "occurred_at": pl.Datetime("us", "UTC"),
+    "available_at": pl.Datetime("us", "UTC"),
+    "type": pl.String(),
+    "amount": pl.Float64(),
+    "decision_id": pl.String(),
+}
 
 
 @dataclass(frozen=True)
@@ -368,7 +366,11 @@ class World:
                 )
             )
         utc = pl.col("occurred_at", "available_at").dt.replace_time_zone("UTC")
-        return pl.concat(parts).with_columns(utc).cast(_EVENT_SCHEMA)
+        return (
+            pl.concat(parts)
+            .with_columns(utc)
+            .select(pl.col(name).cast(dtype) for name, dtype in _EVENT_SCHEMA.items())
+        )
 
 
 def _midnight(day: date) -> datetime:

@@ -69,7 +69,7 @@ other_decisions as (
         assignments.delivered_date as built_for_date,
         row_number() over (
             partition by assignments.customer_id, assignments.decision_date
-            order by assignments.delivered_date, customers.valid_from desc
+            order by assignments.delivered_date asc, customers.valid_from desc
         ) as version_rank
     from assignments
     inner join customers
