@@ -139,13 +139,14 @@ def check_randomisation(
             _check("sample_ratio", name, abs(z), limit)
             for name, z in zip(actions.action_ids, ratio, strict=True)
         ]
-        context = known.contexts.context
+        is_known = ~np.isnan(known.contexts.context).all(axis=0)
+        context = known.contexts.context[:, is_known]
         mean, spread = np.nanmean(context, axis=0), np.nanstd(context, axis=0)
         varies = spread > 0
         standard = np.nan_to_num((context - mean)[:, varies] / spread[varies])  # (n, d')
         balance = _standardise(standard.T @ surprise, (standard**2).T @ variance)  # (d', K)
         limit = _z_limit(balance.size)
-        names = np.array(known.contexts.feature_names)[varies]
+        names = np.array(known.contexts.feature_names)[is_known][varies]
         rows += [
             _check("balance", f"{name}|{action}", abs(balance[i, j]), limit)
             for i, name in enumerate(names)

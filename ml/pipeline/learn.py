@@ -149,10 +149,11 @@ def fit_lifecycle_rule(
             f"reactivation_action '{programme.reactivation_action}' is no offer of the catalogue: "
             f"{list(actions.action_ids[1:])}"
         )
+    most = actions.face_values + actions.message_costs  # (K,)
     is_inactive = count_inactive_days(snapshot.training.contexts) > programme.inactivity_days
     effects = [
         [
-            _compare_with_control(snapshot.training.take(rows), action)
+            _compare_with_control(snapshot.training.take(rows), action, most_cost=most[action])
             for action in range(actions.n_actions)
         ]
         for rows in (~is_inactive, is_inactive)
@@ -186,10 +187,17 @@ def _freeze(
     )
 
 
-def _compare_with_control(logged: LoggedDecisions, action: int) -> tuple[float, float]:
-    """Return an action's mean value and cost effect, self-normalised; 0 where it never ran."""
-    if action == 0 or not {0, action} <= set(logged.action.tolist()):
+def _compare_with_control(
+    logged: LoggedDecisions, action: int, *, most_cost: float
+) -> tuple[float, float]:
+    """Return an action's mean value and cost effect, self-normalised.
+
+    Where the log never took the action, no value is claimed and the declared cost assumed.
+    """
+    if action == 0:
         return 0.0, 0.0
+    if not {0, action} <= set(logged.action.tolist()):
+        return 0.0, most_cost
     means = []
     for each in (action, 0):
         single = np.zeros(logged.logging_policy.shape)

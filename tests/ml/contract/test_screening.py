@@ -115,9 +115,7 @@ def test_an_unreadable_file_counts_as_one_and_says_so(tmp_path):
     truncated.write_bytes(whole.read_bytes()[:-20])
     (tmp_path / "empty.csv").write_text("")
     whole.unlink()
-    screened = screen_table(
-        "assignments", [truncated, tmp_path / "empty.csv"], known=KNOWN
-    )
+    screened = screen_table("assignments", [truncated, tmp_path / "empty.csv"], known=KNOWN)
     assert (screened.n_delivered, screened.accepted.height) == (2, 0)
     assert "truncated.parquet: the file cannot be read" in _reasons(screened)
     assert "empty.csv: the file is empty" in _reasons(screened)

@@ -1,0 +1,103 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from oracles.allocation import best_assignment_value
+
+from ml.allocation.budget import (
+    UNLIMITED,
+    choose_actions,
+    cut_probabilities,
+    exploration_cost,
+    reserve_for_chance,
+    solve_budget,
+)
+from ml.core.errors import BudgetError
+
+
+def _problem(seed, n=6, k=3):
+    random = np.random.default_rng(seed)
+    reward = random.normal(0.5, 1, (n, k)).round(2)
+    cost = random.exponential(1, (n, k)).round(1)
+    eligible = random.random((n, k)) < 0.8
+    reward[:, 0], cost[:, 0], eligible[:, 0] = 0, 0, True
+    return reward, cost, eligible
+
+
+@settings(max_examples=200, deadline=None)
+@given(seed=st.integers(0, 10**6), share=st.floats(0, 1.2))
+def test_the_cut_meets_the_budget_and_loses_at_most_one_customer(seed, share):
+    reward, cost, eligible = _problem(seed)
+    rows = np.arange(len(reward))
+    greedy = choose_actions(reward, cost, eligible, price=0.0)
+    budget = share * cost[rows, greedy].sum()
+    cut = solve_budget(reward, cost, eligible, budget=budget)
+    policy = cut_probabilities(reward, cost, eligible, cut=cut)
+    assert policy.sum(axis=1) == pytest.approx(1)
+    assert (policy[~eligible] == 0).all()
+    assert (policy * cost).sum() <= budget + 1e-9
+    # The fractional policy is the linear programme's optimum: no integer assignment beats it.
+    best = best_assignment_value(reward, cost, eligible, budget)
+    assert (policy * reward).sum() >= best - 1e-6
+
+
+def test_no_binding_budget_means_price_zero_and_greedy_choice():
+    reward, cost, eligible = _problem(3)
+    cut = solve_budget(reward, cost, eligible, budget=1e9)
+    assert cut == UNLIMITED
+    policy = cut_probabilities(reward, cost, eligible, cut=cut)
+    greedy = np.where(eligible, reward, -np.inf).argmax(axis=1)
+    assert (policy.argmax(axis=1) == greedy).all()
+
+
+def test_more_budget_brings_more_reward_at_a_lower_price():
+    reward, cost, eligible = _problem(5, n=400)
+    cuts = [solve_budget(reward, cost, eligible, budget=budget) for budget in range(0, 300, 20)]
+    prices = [cut.shadow_price for cut in cuts]
+    rewards = [(cut_probabilities(reward, cost, eligible, cut=cut) * reward).sum() for cut in cuts]
+    assert all(np.diff(prices) <= 1e-9)
+    assert all(np.diff(rewards) >= -1e-9)
+
+
+def test_ties_are_shared_so_that_equal_customers_spend_the_whole_budget():
+    reward = np.tile([0.0, 1.0], (10, 1))
+    cost = np.tile([0.0, 2.0], (10, 1))
+    eligible = np.ones((10, 2), dtype=bool)
+    cut = solve_budget(reward, cost, eligible, budget=8.0)
+    policy = cut_probabilities(reward, cost, eligible, cut=cut)
+    assert policy[:, 1] == pytest.approx(0.4)
+
+
+def test_weights_count_only_the_probability_that_the_choice_is_taken():
+    reward = np.tile([0.0, 1.0], (10, 1))
+    cost = np.tile([0.0, 1.0], (10, 1))
+    eligible = np.ones((10, 2), dtype=bool)
+    cut = solve_budget(reward, cost, eligible, budget=4.0, weights=np.full(10, 0.5))
+    assert cut_probabilities(reward, cost, eligible, cut=cut)[:, 1] == pytest.approx(0.8)
+
+
+def test_impossible_inputs_are_refused():
+    reward, cost, eligible = _problem(1)
+    with pytest.raises(BudgetError, match="negative"):
+        solve_budget(reward, cost, eligible, budget=-1.0)
+    with pytest.raises(BudgetError, match="finite"):
+        solve_budget(np.where(eligible, np.nan, 0), cost, eligible, budget=1.0)
+    with pytest.raises(BudgetError, match="negative expected cost"):
+        solve_budget(reward, cost - 5, eligible, budget=1.0)
+
+
+def test_exploration_cost_by_hand():
+    cost = np.array([[0.0, 2.0, 3.0]])
+    eligible = np.array([[True, True, False]])
+    assert exploration_cost(cost, eligible, floor=0.1) == pytest.approx([0.2])
+
+
+def test_the_reserve_covers_the_chance_it_is_for():
+    random = np.random.default_rng(2)
+    n = 600
+    cost = np.column_stack([np.zeros(n), random.exponential(2, n)])
+    policy = np.tile([0.7, 0.3], (n, 1))
+    reserve = reserve_for_chance(policy, cost, is_solved_on=np.ones(n, dtype=bool), deviations=3.0)
+    spend = (random.random((4_000, n)) < 0.3) @ cost[:, 1]
+    assert (spend > (policy * cost).sum() + reserve).mean() < 0.005
+    assert reserve < 4 * spend.std()

@@ -1,0 +1,151 @@
+from dataclasses import replace
+from datetime import date
+
+import numpy as np
+import polars as pl
+import pytest
+from known_log import ACTIONS, PROGRAMME, make_rows
+from scipy import stats
+
+from ml.contract.tables import CONTRACT
+from ml.core.errors import ContractError
+from ml.pipeline.decide import check_night, decide_night, to_contract
+from ml.pipeline.policies import ExplorationOnly
+
+NIGHT = date(2026, 3, 2)
+
+
+def _features(seed=20, n=6_000):
+    rows, _ = make_rows(seed, n=n)
+    return rows.with_columns(decision_date=pl.lit(NIGHT), is_due=pl.lit(True))
+
+
+def _decide(policy, features, **changes):
+    arguments = {
+        "policy_version": "2",
+        "catalogue": ACTIONS,
+        "programme": PROGRAMME,
+        "decision_date": NIGHT,
+        **changes,
+    }
+    return decide_night(features, policy=policy, **arguments)
+
+
+@pytest.fixture(scope="module")
+def night(candidate):
+    return _decide(candidate, _features())
+
+
+def test_every_check_holds_and_each_can_fail(night):
+    features = _features()
+    facts = {
+        "features": features,
+        "catalogue": ACTIONS,
+        "budget": night.budget,
+        "expected_cost": night.expected_cost,
+        "policy_version": "2",
+    }
+    table = night.assignments
+    assert all(check.is_passed for check in check_night(table, **facts))
+
+    def failing(changed_table, **changes):
+        checks = check_night(changed_table, **{**facts, **changes})
+        return {check.name for check in checks if not check.is_passed}
+
+    assert failing(table.head(-1)) == {"each_due_customer_once"}
+    assert failing(pl.concat([table, table.head(1)])) == {"each_due_customer_once"}
+    assert failing(table, expected_cost=night.budget + 1) == {"expected_cost_within_budget"}
+    assert failing(table, policy_version="7") == {"known_versions"}
+    closed = features.with_columns(contactable_channels=pl.lit(""))
+    assert failing(table, features=closed) == {"no_ineligible_pair"}
+    halved = table.with_columns(pl.col("eligible_propensities").list.eval(pl.element() / 2))
+    assert failing(halved) == {"propensities_are_distributions"}
+
+
+def test_holdout_gets_no_row_and_a_table_of_its_own(night):
+    held = set(night.holdout["customer_id"])
+    assert held
+    assert not held & set(night.assignments["customer_id"])
+    assert night.holdout.height + night.assignments.height == _features().height
+
+
+def test_the_same_inputs_give_the_same_table_in_any_order(candidate, night):
+    shuffled = _features().sample(fraction=1.0, shuffle=True, seed=3)
+    assert _decide(candidate, shuffled).assignments.equals(night.assignments)
+
+
+def test_another_customer_changes_nobody_elses_draw():
+    # Exploration alone, so no price moves: the draw is the only thing left.
+    policy = ExplorationOnly(ACTIONS, floor=0.02, budget_per_decision=50.0)
+    features = _features(n=1_000)
+    alone = _decide(policy, features.head(999)).assignments
+    joined = _decide(policy, features).assignments
+    both = alone.join(joined, on="customer_id", suffix="_joined")
+    assert both.height == alone.height
+    assert (both["action_id"] == both["action_id_joined"]).all()
+
+
+def test_actions_follow_the_emitted_propensities(candidate):
+    table = _decide(candidate, _features(seed=21, n=60_000)).assignments
+    expected = (
+        table.explode("eligible_actions", "eligible_propensities")
+        .group_by("eligible_actions")
+        .agg(pl.col("eligible_propensities").sum())
+    )
+    seen = dict(table["action_id"].value_counts().iter_rows())
+    names = expected["eligible_actions"].to_list()
+    chi = stats.chisquare(
+        [seen.get(name, 0) for name in names], expected["eligible_propensities"].to_numpy()
+    )
+    assert chi.pvalue > 0.001
+
+
+def test_emitted_propensity_is_the_vectors_entry(night):
+    table = night.assignments
+    taken = table.explode("eligible_actions", "eligible_propensities").filter(
+        pl.col("eligible_actions") == pl.col("action_id")
+    )
+    assert (taken["eligible_propensities"] == taken["propensity"]).all()
+    assert table["propensity"].min() >= PROGRAMME.propensity_floor - 1e-12
+
+
+def test_tonights_table_satisfies_the_contract_of_tomorrows_log(night):
+    log = to_contract(night.assignments).with_columns(
+        source_file=pl.lit("x"), row_number=pl.int_range(pl.len())
+    )
+    valid, failure = CONTRACT["assignments"].filter(log)
+    assert valid.height == night.assignments.height, failure.counts()
+
+
+def test_an_offer_that_left_the_catalogue_is_not_made(candidate):
+    smaller = replace(
+        ACTIONS,
+        action_ids=ACTIONS.action_ids[:1] + ACTIONS.action_ids[2:],
+    )
+    table = _decide(candidate, _features(), catalogue=smaller).assignments
+    gone = ACTIONS.action_ids[1]
+    assert gone not in set(table["action_id"])
+    assert gone not in set(table["eligible_actions"].explode())
+
+
+def test_without_a_champion_the_night_explores(candidate):
+    policy = ExplorationOnly(ACTIONS, floor=0.02, budget_per_decision=0.6)
+    table = _decide(policy, _features(), policy_version="none").assignments
+    assert set(table["arm"]) == {"exploration_only"}
+    assert table["is_exploration"].all()
+
+
+def test_reason_codes_say_why(night):
+    table = night.assignments
+    offered = table.filter(~pl.col("is_exploration") & (pl.col("action_id") != "no_offer"))
+    assert set(offered["reason_code"]) == {"best_offer"}
+    assert (offered["expected_value_effect"] > offered["expected_cost_effect"]).all()
+    explored = table.filter(pl.col("is_exploration"))
+    assert set(explored["reason_code"]) == {"exploration"}
+    assert np.isclose(explored["propensity"], PROGRAMME.propensity_floor).all()
+
+
+def test_another_feature_schema_is_refused(candidate):
+    fewer = replace(PROGRAMME, attributes=PROGRAMME.attributes[1:])
+    with pytest.raises(ContractError, match="retrain before deciding"):
+        _decide(candidate, _features(), programme=fewer)

@@ -1,0 +1,105 @@
+from dataclasses import replace
+from datetime import date
+
+import polars as pl
+import pytest
+from known_log import PROGRAMME
+
+from ml.core.errors import PromotionError
+from ml.pipeline.validate import evaluate_candidate, hash_programme, verify_promotion
+
+T = date(2026, 3, 1)
+NAMES = {
+    "candidate_version": "2",
+    "champion_version": "1",
+    "candidate_hash": "abc",
+    "training_date": T,
+}
+
+
+@pytest.fixture(scope="module")
+def evaluation(snapshot, candidate, rule):
+    return evaluate_candidate(
+        snapshot,
+        candidate=candidate,
+        champion=rule,
+        programme=PROGRAMME,
+        is_randomisation_sound=True,
+        **NAMES,
+    )
+
+
+def _verify(record, **changes):
+    arguments = {
+        "candidate_version": "2",
+        "candidate_hash": "abc",
+        "champion_version": "1",
+        "programme": PROGRAMME,
+        "today": T,
+        **changes,
+    }
+    verify_promotion(record, **arguments)
+
+
+def test_a_better_candidate_is_proven_and_may_be_promoted(evaluation):
+    row = evaluation.record.row(0, named=True)
+    assert row["is_passed"], row["reasons"]
+    assert row["difference_low"] > 0
+    _verify(evaluation.record)
+
+
+def test_values_agree_between_estimators_and_with_the_truth(evaluation):
+    values = evaluation.policy_values.filter(
+        (pl.col("policy") == "all_email_coupon_2") & (pl.col("reward") == "value")
+    )
+    assert values.height == 3
+    for row in values.iter_rows(named=True):
+        assert row["incremental_low"] - 0.05 <= 0.5 <= row["incremental_high"] + 0.05
+    nobody = evaluation.policy_values.filter(pl.col("policy") == "no_offer")
+    assert nobody["incremental_value"].to_list() == [0.0] * 9
+    assert nobody.filter(pl.col("reward") == "cost")["policy_value"].to_list() == [0.0] * 3
+
+
+def test_the_same_policy_is_never_proven_better_than_itself(snapshot, candidate):
+    same = evaluate_candidate(
+        snapshot,
+        candidate=candidate,
+        champion=candidate,
+        programme=PROGRAMME,
+        is_randomisation_sound=True,
+        **NAMES,
+    )
+    row = same.record.row(0, named=True)
+    assert not row["is_passed"]
+    assert row["net_value_difference"] == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"candidate_version": "3"}, "candidate_version"),
+        ({"candidate_hash": "other"}, "candidate_hash"),
+        ({"champion_version": "9"}, "champion_version"),
+        ({"programme": replace(PROGRAMME, margin=0.9)}, "programme_hash"),
+        ({"today": date(2026, 3, 20)}, "days old"),
+        ({"today": date(2026, 2, 20)}, "days old"),
+    ],
+)
+def test_evidence_about_something_else_promotes_nothing(evaluation, changes, reason):
+    with pytest.raises(PromotionError, match=reason):
+        _verify(evaluation.record, **changes)
+
+
+def test_a_failed_gate_promotes_nothing(evaluation):
+    failed = evaluation.record.with_columns(
+        is_passed=pl.lit(False), reasons=pl.lit(["not proven: x"])
+    )
+    with pytest.raises(PromotionError, match="not proven"):
+        _verify(failed)
+    silent = evaluation.record.with_columns(is_passed=pl.lit(False))
+    with pytest.raises(PromotionError, match="gate failed"):
+        _verify(silent)
+
+
+def test_programme_hash_sees_money():
+    assert hash_programme(PROGRAMME) != hash_programme(replace(PROGRAMME, margin=0.9))

@@ -1,0 +1,92 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from known_log import ACTIONS, PROGRAMME, make_rows
+
+from ml.core.errors import ContractError, SupportError
+from ml.core.logged import build_logged_decisions
+from ml.uplift.heads import fit_uplift_heads, load_heads, save_heads
+
+COUPON = ACTIONS.action_ids.index("email_coupon_2")
+IDLE = ACTIONS.action_ids.index("email_coupon_5")
+PUSH = ACTIONS.action_ids.index("push_reminder")
+
+
+def _fit(seed, **keywords):
+    rows, z = make_rows(seed, **keywords)
+    logged = build_logged_decisions(rows, programme=PROGRAMME, actions=ACTIONS)
+    return fit_uplift_heads(logged, minimum_support=300, seed=1), logged, z
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return _fit(1)
+
+
+def test_planted_effects_are_recovered(fitted):
+    heads, logged, z = fitted
+    effects = heads.predict(logged.contexts)
+    truth = 0.5 + z
+    error = np.sqrt(((effects.value_effect[:, COUPON] - truth) ** 2).mean())
+    assert error < 0.5 * truth.std()
+    assert effects.cost_effect[:, COUPON] == pytest.approx(0.3, abs=1e-6)
+    assert np.abs(effects.value_effect[:, IDLE]).mean() < 0.25
+    assert (effects.value_effect[:, 0] == 0).all()
+
+
+def test_an_action_without_support_is_never_supported(fitted):
+    heads, logged, _ = fitted
+    assert not heads.predict(logged.contexts).supported[:, PUSH].any()
+    assert heads.predict(logged.contexts).supported[:, COUPON].all()
+
+
+def test_without_heterogeneity_the_heads_mostly_abstain():
+    slopes = []
+    for seed in range(3):
+        heads, _, _ = _fit(10 + seed, n=6_000, slope=0.0)
+        slopes += [
+            each.value_calibration.slope
+            for head in heads.heads
+            for each in head.actions
+            if each.is_supported
+        ]
+    assert np.median(slopes) < 0.1
+
+
+def test_skewed_propensities_leave_the_mean_effect_unbiased():
+    heads, logged, z = _fit(4, slope=0.5, skew=1.2)
+    effects = heads.predict(logged.contexts).value_effect[:, COUPON]
+    assert effects.mean() == pytest.approx((0.5 + 0.5 * z).mean(), abs=0.15)
+    naive = logged.value[logged.action == COUPON].mean() - logged.value[logged.action == 0].mean()
+    assert abs(naive - 0.5) > 0.4
+
+
+def test_saved_heads_predict_the_same_to_the_bit(fitted, tmp_path):
+    heads, logged, _ = fitted
+    save_heads(heads, tmp_path)
+    loaded = load_heads(tmp_path).predict(logged.contexts)
+    fresh = heads.predict(logged.contexts)
+    assert (loaded.value_effect == fresh.value_effect).all()
+    assert (loaded.cost_effect == fresh.cost_effect).all()
+    assert not [path for path in tmp_path.rglob("*") if path.suffix not in (".txt", ".json")]
+
+
+def test_same_data_same_heads(fitted):
+    heads, logged, _ = fitted
+    again, _, _ = _fit(1)
+    contexts = logged.contexts
+    assert (again.predict(contexts).value_effect == heads.predict(contexts).value_effect).all()
+
+
+def test_another_feature_schema_is_refused(fitted):
+    heads, logged, _ = fitted
+    with pytest.raises(ContractError, match="schema"):
+        heads.predict(replace(logged.contexts, schema_hash="other"))
+
+
+def test_too_few_controls_are_refused():
+    rows, _ = make_rows(2, n=300)
+    logged = build_logged_decisions(rows, programme=PROGRAMME, actions=ACTIONS)
+    with pytest.raises(SupportError, match="explore longer"):
+        fit_uplift_heads(logged, minimum_support=300, seed=1)
