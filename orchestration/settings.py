@@ -35,6 +35,7 @@ class Settings:
 
     home: Path
     tracking_uri: str
+    dagster_home: Path
     has_schedules_on: bool
     is_multiprocess: bool
     baked_manifest: Path | None
@@ -53,11 +54,6 @@ class Settings:
     def warehouse(self) -> Path:
         """Dbt's workshop, rebuildable from the lake."""
         return self.home / "warehouse.duckdb"
-
-    @property
-    def dagster_home(self) -> Path:
-        """Dagster's instance."""
-        return self.home / "dagster"
 
     @property
     def dbt_target(self) -> Path:
@@ -102,6 +98,7 @@ def read_settings() -> Settings:
     """Read the environment.
 
     LIFTLOOP_HOME is the state folder, ``.liftloop`` in the checkout by default;
+    DAGSTER_HOME an instance other than the embedded one inside it;
     MLFLOW_TRACKING_URI a server instead of the embedded SQLite file; LIFTLOOP_SCHEDULES=on starts
     schedules and sensor with the daemon; LIFTLOOP_EXECUTOR=multiprocess gives every step a process
     of its own; LIFTLOOP_DBT_MANIFEST names a manifest baked into an
@@ -111,6 +108,7 @@ def read_settings() -> Settings:
     embedded = f"sqlite:///{home / 'mlflow' / 'mlflow.db'}"
     return Settings(
         home=home,
+        dagster_home=Path(os.environ.get("DAGSTER_HOME") or home / "dagster"),
         tracking_uri=os.environ.get("MLFLOW_TRACKING_URI") or embedded,
         baked_manifest=Path(baked) if (baked := os.environ.get("LIFTLOOP_DBT_MANIFEST")) else None,
         is_multiprocess=os.environ.get("LIFTLOOP_EXECUTOR", "in_process") == "multiprocess",
@@ -142,7 +140,7 @@ def prepare_home(settings: Settings) -> None:
     os.environ["DBT_LOG_PATH"] = str(settings.dbt_target / "logs")
     os.environ["DBT_TARGET_PATH"] = str(settings.dbt_target / "target")
     os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "yes")
-    os.environ.setdefault("DO_NOT_TRACK", "1")
+    os.environ.setdefault("DO_NOT_TRACK", "true")
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")

@@ -37,9 +37,7 @@ class RegisteredPolicy:
 class PolicyRegistry:
     """Registered versions of the assignment policy in one MLflow registry."""
 
-    def __init__(self, tracking_uri: str, *, experiment: str) -> None:
-        self.tracking_uri = tracking_uri
-        self.experiment = experiment
+    def __init__(self, tracking_uri: str) -> None:
         mlflow.set_tracking_uri(tracking_uri)
         mlflow.set_registry_uri(tracking_uri)
         self._client = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import matplotlib.figure
 import mlflow
@@ -52,6 +53,17 @@ def track_run(
         To log to.
     """
     mlflow.set_tracking_uri(tracking_uri)
-    mlflow.set_experiment(experiment)
+    _open_experiment(tracking_uri, experiment)
     with mlflow.start_run(run_name=name, tags=dict(tags)) as run:
         yield TrackedRun(run.info.run_id)
+
+
+def _open_experiment(tracking_uri: str, experiment: str) -> None:
+    """Make the experiment current; on the embedded SQLite its artifacts lie beside the file.
+
+    Without this MLflow would put them into the current folder. A server decides for itself.
+    """
+    path = tracking_uri.removeprefix("sqlite:///")
+    if path != tracking_uri and mlflow.get_experiment_by_name(experiment) is None:
+        mlflow.create_experiment(experiment, artifact_location=f"{Path(path).parent}/artifacts")
+    mlflow.set_experiment(experiment)

@@ -140,7 +140,7 @@ def _emit(
     from ml.tracking.registry import PolicyRegistry
 
     settings = programme.read()
-    champion = PolicyRegistry(mlflow.tracking_uri, experiment=mlflow.experiment).load_champion()
+    champion = PolicyRegistry(mlflow.tracking_uri).load_champion()
     catalogue = read_actions(lake.read("action_catalogue", night))
     if champion is None:
         context.log.warning("no champion yet: tonight's offers are exploration only")

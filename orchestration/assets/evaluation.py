@@ -52,7 +52,7 @@ def policy_evaluation(
     from ml.tracking.registry import CANDIDATE, PolicyRegistry
     from ml.tracking.runs import track_run
 
-    registry = PolicyRegistry(mlflow.tracking_uri, experiment=mlflow.experiment)
+    registry = PolicyRegistry(mlflow.tracking_uri)
     version, champion = registry.version_of(CANDIDATE), registry.load_champion()
     if version is None or champion is None:
         raise PromotionError("there is no candidate or no champion yet: run weekly_training")
@@ -146,7 +146,7 @@ def champion(
     """Promote the candidate if its record holds, else keep the champion and say why."""
     from ml.tracking.registry import CANDIDATE, PolicyRegistry
 
-    registry = PolicyRegistry(mlflow.tracking_uri, experiment=mlflow.experiment)
+    registry = PolicyRegistry(mlflow.tracking_uri)
     version, present = registry.version_of(CANDIDATE), registry.load_champion()
     if version is None or present is None:
         raise PromotionError("there is no candidate or no champion yet: run weekly_training")

@@ -131,7 +131,7 @@ def lifecycle_rule(
     from ml.tracking.registry import PolicyRegistry
     from ml.tracking.runs import track_run
 
-    registry = PolicyRegistry(mlflow.tracking_uri, experiment=mlflow.experiment)
+    registry = PolicyRegistry(mlflow.tracking_uri)
     champion = registry.load_champion()
     if champion is not None:
         return dg.MaterializeResult(
@@ -177,7 +177,7 @@ def uplift_heads(
     from ml.tracking.registry import PolicyRegistry
     from ml.tracking.runs import track_run
 
-    registry = PolicyRegistry(mlflow.tracking_uri, experiment=mlflow.experiment)
+    registry = PolicyRegistry(mlflow.tracking_uri)
     snapshot, actions, training_date = read_snapshot(lake, programme)
     settings = programme.read()
     with track_run(

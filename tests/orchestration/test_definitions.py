@@ -1,0 +1,139 @@
+from pathlib import Path
+
+import dagster as dg
+import polars as pl
+import pytest
+import yaml
+from conftest import ROOT
+from dagster._core.workspace.load import location_origins_from_yaml_paths
+
+from ml.core import schemas
+from ml.core.errors import NotBuiltError
+from orchestration.assets.features import write_dbt_variables
+from orchestration.definitions import defs
+from orchestration.gpu_definitions import defs as gpu_defs
+from orchestration.gpu_definitions import world_model
+
+GROUPS = {
+    "identify": {
+        *(f"raw_{table}" for table in ("customers", "actions", "assignments", "deliveries")),
+        *(f"raw_{table}" for table in ("events", "contactability", "media_spend", "media_kpi")),
+        "quarantine",
+        "ingestion_counts",
+        "customer_features",
+        "logged_decisions",
+        "realised_outcomes",
+        "action_catalogue",
+        "randomisation_checks",
+        "experiment_effects",
+    },
+    "learn": {"lifecycle_rule", "uplift_heads"},
+    "decide": {"assignment_table", "holdout"},
+    "validate": {"policy_values", "evaluation_record", "champion", "nightly_summary"},
+}
+MARTS = {
+    "customer_features": schemas.CustomerFeatures,
+    "logged_decisions": schemas.LoggedDecisionRows,
+    "realised_outcomes": schemas.RealisedOutcomes,
+    "action_catalogue": schemas.ActionCatalogue,
+}
+_SQL_TYPES = {
+    "String": "varchar",
+    "Date": "date",
+    "Boolean": "boolean",
+    "Int64": "bigint",
+    "Float64": "double",
+    "List(String)": "varchar[]",
+    "List(Float64)": "double[]",
+}
+
+
+def test_both_code_locations_load():
+    dg.Definitions.validate_loadable(defs)
+    dg.Definitions.validate_loadable(gpu_defs)
+
+
+def test_assets_stand_in_the_loops_four_groups():
+    graph = defs.resolve_asset_graph()
+    found = {}
+    for key in graph.get_all_asset_keys():
+        node = graph.get(key)
+        found.setdefault(node.group_name, set()).add(key.to_user_string())
+    assert set(found) == set(GROUPS)
+    models = {name for name in found["identify"] if name.startswith("warehouse/")}
+    assert models == {
+        f"warehouse/{path.stem}" for path in (ROOT / "dbt_project/models").rglob("*.sql")
+    }
+    assert {**found, "identify": found["identify"] - models} == GROUPS
+
+
+def test_jobs_and_schedules_are_the_listed_ones():
+    jobs = {job.name for job in defs.resolve_all_job_defs()} - {"__ASSET_JOB"}
+    assert jobs == {"history", "nightly", "weekly_training"}
+    schedules = {each.name: each for each in defs.schedules}
+    assert set(schedules) == {"nightly_schedule", "weekly_training_schedule"}
+    assert defs.resolve_schedule_def("nightly_schedule").cron_schedule == "30 1 * * *"
+    assert defs.resolve_schedule_def("weekly_training_schedule").cron_schedule == "30 3 * * 1"
+
+
+def test_only_dbt_and_its_export_open_the_warehouse():
+    graph = defs.resolve_asset_graph()
+    pooled = {
+        key.to_user_string()
+        for key in graph.get_all_asset_keys()
+        if "duckdb" in (graph.get(key).pools or set())
+    }
+    assert {name for name in pooled if not name.startswith("warehouse/")} == set(MARTS)
+
+
+def test_the_world_model_says_that_it_is_not_built_and_is_in_no_job():
+    with pytest.raises(NotBuiltError, match="not built yet"):
+        world_model(dg.build_asset_context())
+    for job in defs.resolve_all_job_defs():
+        assert "world_model" not in job.nodes_in_topological_order
+
+
+def test_workspace_names_both_locations():
+    origins = location_origins_from_yaml_paths([str(ROOT / "workspace.yaml")])
+    assert {each.location_name for each in origins} == {"liftloop", "liftloop_gpu"}
+
+
+@pytest.mark.parametrize("name", MARTS)
+def test_dbt_contract_and_schema_state_the_same_columns(name):
+    described = yaml.safe_load(Path(ROOT / "dbt_project/models/marts/marts.yml").read_text())
+    columns = next(model for model in described["models"] if model["name"] == name)["columns"]
+    contract = {column["name"]: column["data_type"] for column in columns}
+    expected = {}
+    for column, definition in MARTS[name].columns().items():
+        dtype = definition.dtype
+        is_time = isinstance(dtype, pl.Datetime)
+        expected[column] = "timestamp" if is_time else _SQL_TYPES[str(dtype)]
+    assert contract == expected
+    assert list(contract) == list(expected)
+
+
+def test_dbt_variables_carry_the_programme_and_the_window():
+    from datetime import date
+
+    from ml.simulate.config import WorldConfig
+
+    variables = write_dbt_variables(
+        WorldConfig().programme,
+        nights=[date(2026, 1, 5), date(2026, 1, 9)],
+        as_of_date=date(2026, 2, 1),
+    )
+    assert variables["start_date"] == "2026-01-05"
+    assert variables["end_date"] == "2026-01-09"
+    assert variables["as_of_date"] == "2026-02-01"
+    assert variables["margin"] == 0.35
+
+
+def test_the_nightly_schedule_asks_for_the_night_that_has_just_begun():
+    from datetime import UTC, datetime
+
+    schedule = defs.resolve_schedule_def("nightly_schedule")
+    context = dg.build_schedule_context(
+        scheduled_execution_time=datetime(2026, 3, 5, 1, 30, tzinfo=UTC)
+    )
+    (request,) = schedule.evaluate_tick(context).run_requests
+    assert request.partition_key == "2026-03-05"

@@ -1,0 +1,266 @@
+"""The loop end to end on a small world: two nights lived, then what may happen to them."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from datetime import date
+from pathlib import Path
+
+import polars as pl
+import pytest
+from conftest import ROOT, run_liftloop, run_night
+
+from ml.pipeline.decide import to_contract
+from orchestration.lake import Lake, hash_file
+
+FIRST, SECOND, THIRD = date(2026, 3, 2), date(2026, 3, 3), date(2026, 3, 4)
+
+
+@pytest.fixture
+def copied_home(lived_home, tmp_path):
+    home = tmp_path / "home"
+    shutil.copytree(lived_home, home)
+    return home
+
+
+def _lake(home):
+    return Lake(root=str(home / "lake"))
+
+
+def _table_hash(home, night):
+    return hash_file(_lake(home).path("assignment_table", night))
+
+
+def test_the_summary_tells_a_marketing_engineer_what_happened(lived_home):
+    printed = (lived_home / "first.txt").read_text()
+    for expected in (
+        "Identify: screen the delivery",
+        "Learn: value and cost effects",
+        "Validate: promotion gate",
+        "Decide: tonight's offers",
+        "delivered     accepted  quarantined",
+        "Policy value over no-offer, EUR per decision",
+        "candidate ",
+        "champion ",
+        "Gate: candidate v2 against champion v1",
+        "smallest detectable difference",
+        "habituation",
+        "budget",
+        "expected to be spent",
+        "no_offer",
+        "table: ",
+        "make ui",
+    ):
+        assert expected in printed, expected
+
+
+def test_the_second_night_goes_on_where_the_first_stopped(lived_home):
+    lake = _lake(lived_home)
+    emitted = to_contract(lake.read("assignment_table", FIRST)).sort("decision_id")
+    logged = lake.read("raw_assignments", SECOND).sort("decision_id").select(emitted.columns)
+    assert logged.equals(emitted)
+    receipts = lake.read("raw_deliveries", SECOND)
+    assert set(receipts["decision_id"]) == set(emitted["decision_id"])
+    assert "1 days old" in (lived_home / "first.txt").read_text()
+    assert "2 days old" in (lived_home / "second.txt").read_text()
+    decided = lake.read("assignment_table", SECOND)
+    assert set(decided["policy_version"]) == {
+        lake.read("night_budget", SECOND)["policy_version"][0]
+    }
+
+
+def test_every_delivered_row_is_accepted_or_quarantined(lived_home):
+    lake = _lake(lived_home)
+    counts = pl.concat(
+        [lake.read("ingestion_counts", day) for day in lake.dates("ingestion_counts")]
+    )
+    landed = sum(
+        pl.scan_parquet(path).select(pl.len()).collect().item()
+        for path in (lived_home / "landing").rglob("*.parquet")
+        if path.parent.name <= str(SECOND)
+    )
+    assert counts["delivered"].sum() == landed
+    assert counts["accepted"].sum() + counts["quarantined"].sum() == landed
+
+
+def test_a_sealed_night_stays_and_a_reissue_supersedes_it(copied_home):
+    before = _table_hash(copied_home, SECOND)
+    printed = run_night(copied_home, "--date", str(SECOND))
+    assert "is sealed" in printed
+    assert _table_hash(copied_home, SECOND) == before
+    refused = run_night(copied_home, "--date", str(FIRST), "--reissue", expect=1)
+    assert "cannot be re-issued" in refused
+    run_night(copied_home, "--date", str(SECOND), "--reissue", "--export-csv")
+    table = _lake(copied_home).read("assignment_table", SECOND)
+    assert set(table["revision"]) == {2}
+    old = _lake(copied_home).path("superseded_assignments", SECOND).with_name("revision-1.parquet")
+    assert set(pl.read_parquet(old)["revision"]) == {1}
+    assert not set(pl.read_parquet(old)["decision_id"]) & set(table["decision_id"])
+    exported = pl.read_csv(copied_home / "exports" / f"assignments-{SECOND}.csv")
+    assert exported.height == table.height
+
+
+def test_the_same_seed_gives_the_same_tables_to_the_byte(lived_home, tmp_path):
+    home = tmp_path / "again"
+    run_night(home)
+    assert _table_hash(home, FIRST) == _table_hash(lived_home, FIRST)
+
+
+def test_bad_rows_end_in_quarantine_and_the_night_goes_on(copied_home):
+    at = "2026-03-03T10:00:00Z"
+    folder = copied_home / "landing" / "events" / str(THIRD)
+    folder.mkdir(parents=True)
+    (folder / "truncated.parquet").write_bytes(b"PAR1 not all of it")
+    rows = [
+        {"customer_id": "nobody", "occurred_at": at, "available_at": at, "type": "visit"},
+        {"customer_id": "00000001", "occurred_at": "soon", "available_at": at, "type": "visit"},
+    ]
+    (folder / "bad.ndjson").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    printed = run_night(copied_home)
+    refused = _lake(copied_home).read("quarantine", THIRD)
+    assert refused.height == 3
+    assert set(refused["source_file"]) == {"truncated.parquet", "bad.ndjson"}
+    counts = _lake(copied_home).read("ingestion_counts", THIRD)
+    events = counts.row(by_predicate=pl.col("table") == "events", named=True)
+    assert events["delivered"] == events["accepted"] + 3
+    assert "unknown customer" in printed
+    assert _lake(copied_home).has("assignment_table", THIRD)
+
+
+def test_a_night_without_a_delivery_fails_clearly(copied_home):
+    (copied_home / "source").write_text("landing")
+    printed = run_liftloop(
+        copied_home, "nightly", "--source", "landing", "--date", str(THIRD), expect=1
+    )
+    assert "no events were delivered for 2026-03-04" in printed
+    assert not _lake(copied_home).has("assignment_table", THIRD)
+
+
+def test_another_source_in_the_same_folder_is_refused(copied_home):
+    printed = run_liftloop(copied_home, "nightly", "--source", "hillstrom", expect=1)
+    assert "use another HOME_DIR" in printed
+
+
+def test_a_failed_gate_promotes_nothing_in_a_separate_run(copied_home):
+    lake = _lake(copied_home)
+    day = lake.dates("evaluation_record")[-1]
+    record = lake.read("evaluation_record", day)
+    failed = record.with_columns(
+        is_passed=pl.lit(False), reasons=pl.lit(["not proven: made to fail"])
+    )
+    failed.write_parquet(lake.path("evaluation_record", day))
+    script = """
+from orchestration.settings import prepare_home, read_settings
+settings = read_settings()
+prepare_home(settings)
+import dagster as dg
+from orchestration.definitions import defs
+from ml.tracking.registry import CHAMPION, PolicyRegistry
+registry = PolicyRegistry(settings.tracking_uri)
+registry.make_champion("1", ope_gate="first_champion", evidence={})
+job = defs.resolve_implicit_global_asset_job_def()
+with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
+    result = job.execute_in_process(
+        instance=instance, asset_selection=[dg.AssetKey("champion")]
+    )
+(event,) = result.asset_materializations_for_node("champion")
+print("DECISION", event.metadata["decision"].value, event.metadata["champion"].value)
+print("ALIAS", registry.version_of(CHAMPION), registry.load("2").tags["ope_gate"])
+"""
+    env = {**os.environ, "LIFTLOOP_HOME": str(copied_home)}
+    env.pop("DAGSTER_HOME", None)
+    # The copy's artifacts lie where the original's were recorded; both folders are the tests' own.
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script],
+        cwd=ROOT,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "DECISION refused 1" in done.stdout, done.stdout[-2000:] + done.stderr[-2000:]
+    assert "ALIAS 1 refused" in done.stdout
+
+
+def _free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def test_multiprocess_with_readers_gives_the_in_process_table(lived_home, copied_home):
+    """The second night again: a process a step, the UI open, an ad-hoc reader scanning."""
+    lake = _lake(copied_home)
+    shutil.rmtree(lake.path("assignment_table", SECOND).parent)
+    shutil.rmtree(lake.path("night_budget", SECOND).parent)
+    port = _free_port()
+    tools = Path(sys.executable).parent
+    env = {
+        **os.environ,
+        "LIFTLOOP_HOME": str(copied_home),
+        "DAGSTER_HOME": str(copied_home / "dagster"),
+        "LIFTLOOP_EXECUTOR": "multiprocess",
+    }
+    stop = threading.Event()
+    scans = []
+
+    def read_on():
+        while not stop.is_set():
+            scans.append(lake.scan("customer_features").select(pl.len()).collect().item())
+            time.sleep(0.05)
+
+    web = subprocess.Popen(
+        [
+            str(tools / "dagster-webserver"),
+            "-h",
+            "127.0.0.1",
+            "-p",
+            str(port),
+            "-w",
+            "workspace.yaml",
+        ],
+        cwd=ROOT,
+        env=env,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    reader = threading.Thread(target=read_on)
+    reader.start()
+    try:
+        done = subprocess.run(
+            [
+                str(tools / "dagster"),
+                "job",
+                "execute",
+                "-m",
+                "orchestration.definitions",
+                "-j",
+                "nightly",
+                "--tags",
+                json.dumps({"dagster/partition": str(SECOND)}),
+            ],
+            cwd=ROOT,
+            env=env,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=500,
+        )
+        page = urllib.request.urlopen(f"http://127.0.0.1:{port}/server_info", timeout=60).read()
+    finally:
+        stop.set()
+        reader.join()
+        web.terminate()
+        web.wait(timeout=30)
+    output = done.stdout + done.stderr
+    assert done.returncode == 0, output[-4000:]
+    assert "Could not set lock" not in output
+    assert b"dagster" in page
+    assert len(scans) > 20
+    assert _table_hash(copied_home, SECOND) == _table_hash(lived_home, SECOND)

@@ -1,0 +1,102 @@
+import dagster as dg
+import polars as pl
+import pytest
+from known_log import ACTIONS, PROGRAMME, make_rows
+
+from ml.core.errors import PromotionError
+from ml.core.schemas import CustomerFeatures
+from ml.pipeline.learn import fit_candidate, fit_lifecycle_rule, take_snapshot
+from ml.tracking.registry import CHAMPION, PREVIOUS, PolicyRegistry
+from ml.tracking.runs import track_run
+from orchestration.run_jobs import clear_lost_runs
+
+
+@pytest.fixture(scope="module")
+def registered(tmp_path_factory):
+    home = tmp_path_factory.mktemp("mlflow")
+    uri = f"sqlite:///{home / 'mlflow.db'}"
+    registry = PolicyRegistry(uri)
+    snapshot = take_snapshot(make_rows(1)[0], programme=PROGRAMME, actions=ACTIONS)
+    rule = fit_lifecycle_rule(snapshot, programme=PROGRAMME, actions=ACTIONS)
+    uplift = fit_candidate(snapshot, programme=PROGRAMME, actions=ACTIONS)
+    with track_run(uri, experiment="test", name="fit", tags={}):
+        first = registry.register(rule, programme=PROGRAMME, tags={})
+        second = registry.register(uplift, programme=PROGRAMME, tags={})
+    return home, registry, snapshot, first, second
+
+
+def test_a_registered_policy_comes_back_as_the_same_policy(registered):
+    _, registry, snapshot, _, second = registered
+    loaded = registry.load(second.version)
+    contexts = snapshot.evaluation.contexts
+    assert loaded.policy_hash == second.policy_hash
+    same = loaded.policy.probabilities(contexts) == second.policy.probabilities(contexts)
+    assert same.all()
+    assert registry.programme_of(second.version) == PROGRAMME
+
+
+def test_a_champion_that_no_gate_passed_is_refused(registered):
+    _, registry, _, first, second = registered
+    assert registry.load_champion() is None
+    registry._client.set_registered_model_alias("assignment_policy", CHAMPION, second.version)
+    with pytest.raises(PromotionError, match="no passed gate"):
+        registry.load_champion()
+    registry.make_champion(first.version, ope_gate="first_champion", evidence={})
+    assert registry.load_champion().version == first.version
+    registry.make_champion(second.version, ope_gate="passed", evidence={"why": "test"})
+    assert registry.version_of(CHAMPION) == second.version
+    assert registry.version_of(PREVIOUS) == first.version
+
+
+def test_the_model_loads_through_mlflow_with_pickle_forbidden(registered, monkeypatch):
+    import mlflow
+
+    _, _, snapshot, _, second = registered
+    monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+    model = mlflow.pyfunc.load_model(f"models:/assignment_policy/{second.version}")
+    contexts = snapshot.evaluation.contexts.take(snapshot.evaluation.action == 0)
+    frame = contexts.frame.with_columns(
+        built_for_date=pl.col("decision_date"),
+    ).select(CustomerFeatures.column_names())
+    typed = frame.with_columns(
+        pl.col(pl.Int64).cast(pl.Float64), pl.col(pl.Date).cast(pl.Datetime("ns"))
+    )
+    predicted = model.predict(typed.to_pandas())
+    ours = second.policy.probabilities(contexts)
+    assert predicted.to_numpy() == pytest.approx(ours, abs=1e-12)
+
+
+def test_changed_files_are_refused_and_none_is_a_pickle(registered):
+    home, registry, _, first, _ = registered
+    stored = list(home.rglob("policy.json"))
+    assert stored
+    assert not [path for path in home.rglob("*") if path.suffix in (".pkl", ".pickle", ".joblib")]
+    victim = next(path for path in stored if "lifecycle_rule" in path.read_text())
+    text = victim.read_text()
+    victim.write_text(text.replace('"inactivity_days": 28', '"inactivity_days": 1'))
+    try:
+        with pytest.raises(PromotionError, match="hash is not the registered one"):
+            registry.load(first.version)
+    finally:
+        victim.write_text(text)
+
+
+def test_a_run_whose_process_is_gone_is_marked_failed():
+    with dg.instance_for_test() as instance:
+        lost = instance.create_run_for_job(
+            _tiny_job, status=dg.DagsterRunStatus.STARTED, tags={"liftloop/process": "999999999:1"}
+        )
+        elsewhere = instance.create_run_for_job(_tiny_job, status=dg.DagsterRunStatus.STARTED)
+        assert clear_lost_runs(instance) == [lost.run_id]
+        assert instance.get_run_by_id(lost.run_id).status == dg.DagsterRunStatus.FAILURE
+        assert instance.get_run_by_id(elsewhere.run_id).status == dg.DagsterRunStatus.STARTED
+
+
+@dg.op
+def _nothing():
+    return None
+
+
+@dg.job
+def _tiny_job():
+    _nothing()
