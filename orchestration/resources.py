@@ -16,7 +16,7 @@ from ml.contract.files import is_landing_file
 from ml.contract.tables import CONTRACT
 from ml.core.programme import Programme, read_programme
 from orchestration.lake import Lake
-from orchestration.settings import DBT_EXECUTABLE, DBT_PROJECT, Settings
+from orchestration.settings import DBT_EXECUTABLE, DBT_PROJECT, Settings, is_date
 
 
 class Landing(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -40,9 +40,8 @@ class Landing(dg.ConfigurableResource):  # type: ignore[type-arg]
     def ready_dates(self) -> list[date]:
         """Return the nights whose events are there, in order."""
         found = (Path(self.root) / "events").glob("*/*")
-        return sorted(
-            {date.fromisoformat(path.parent.name) for path in found if is_landing_file(path)}
-        )
+        names = {path.parent.name for path in found if is_landing_file(path)}
+        return sorted(date.fromisoformat(name) for name in names if is_date(name))
 
 
 class ProgrammeFile(dg.ConfigurableResource):  # type: ignore[type-arg]

@@ -86,7 +86,7 @@ class Settings:
 
     def first_partition(self) -> date:
         """First night: the earliest delivery, else the programme's first decision date."""
-        delivered = sorted(path.name for path in self.landing.glob("*/*") if _is_date(path.name))
+        delivered = sorted(path.name for path in self.landing.glob("*/*") if is_date(path.name))
         if delivered:
             return date.fromisoformat(delivered[0])
         if self.programme_file.exists():
@@ -146,7 +146,8 @@ def prepare_home(settings: Settings) -> None:
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 
 
-def _is_date(name: str) -> bool:
+def is_date(name: str) -> bool:
+    """Return whether a folder's name is a date, so a night."""
     try:
         date.fromisoformat(name)
     except ValueError:

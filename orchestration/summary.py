@@ -31,6 +31,7 @@ def summarise_night(lake: Lake, programme: Programme, night: date) -> str:
     """
     sections = (
         _describe_delivery(lake, night),
+        _describe_outcomes(lake, programme, night),
         _describe_experiment(lake, programme),
         _describe_policies(lake, programme),
         _describe_gate(lake, programme, night),
@@ -62,6 +63,23 @@ def _describe_delivery(lake: Lake, night: date) -> Iterator[str]:
     reasons = refused.explode("reasons").group_by("table", "reasons").len()
     for table, reason, count in reasons.sort("len", descending=True).head(8).iter_rows():
         yield f"  quarantined: {count:,} x {table}: {reason}"
+
+
+def _describe_outcomes(lake: Lake, programme: Programme, night: date) -> Iterator[str]:
+    outcomes = lake.scan("realised_outcomes", until=night).collect()
+    yield f"Realised so far, {programme.currency} per matured decision"
+    for horizon, days, prefix, is_matured in (
+        ("learning", programme.learning_horizon_days, "", "is_matured"),
+        ("accounting", programme.accounting_horizon_days, "accounting_", "is_accounting_matured"),
+    ):
+        matured = outcomes.filter(pl.col(is_matured))
+        if matured.height:
+            means = matured.select(pl.col(f"{prefix}value", f"{prefix}cost").mean())
+            value, cost = means.row(0)
+            yield (
+                f"  {horizon} horizon, {days} days: value {value:.4f}, cost {cost:.4f} "
+                f"({matured.height:,} decisions)"
+            )
 
 
 def _describe_experiment(lake: Lake, programme: Programme) -> Iterator[str]:

@@ -3,7 +3,7 @@
 import polars as pl
 
 _TRUE, _FALSE = ("true", "1", "t", "yes"), ("false", "0", "f", "no")
-_NUMBER = r"\s*-?(\d+\.?\d*([eE][+-]?\d+)?|\.\d+)\s*"
+_NUMBER = r"\s*-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?\s*"
 _TEXT = r'\s*"([^"\\]|\\.)*"\s*'
 
 

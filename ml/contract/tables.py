@@ -27,8 +27,9 @@ class Customers(Delivered):
 
     @dy.rule()
     def attributes_json(cls) -> pl.Expr:
-        """Attributes look like a JSON object."""
-        return pl.col("attributes").str.contains(r"(?s)^\s*\{.*\}\s*$")
+        """Require a JSON object."""
+        attributes = pl.col("attributes")
+        return attributes.str.json_path_match("$").str.starts_with("{").fill_null(value=False)
 
 
 class Actions(Delivered):
@@ -40,6 +41,16 @@ class Actions(Delivered):
     face_value = dy.Float64(nullable=False, min=0)
     message_cost = dy.Float64(nullable=False, min=0)
     is_control = dy.Bool(nullable=False)
+
+    @dy.rule()
+    def offer_has_channel(cls) -> pl.Expr:
+        """Require a channel of every offer: contactability is per channel."""
+        return pl.col("is_control") | (pl.col("channel").fill_null("").str.len_chars() > 0)
+
+    @dy.rule()
+    def control_is_free(cls) -> pl.Expr:
+        """Require that no-offer costs nothing."""
+        return ~pl.col("is_control") | (pl.col("face_value") + pl.col("message_cost") == 0)
 
 
 class Assignments(Delivered):
@@ -166,6 +177,8 @@ CONTRACT: dict[str, type[Delivered]] = {
 _RULES = {
     "primary_key": "the key is not unique in this delivery; deliver each row once",
     "attributes_json": 'attributes must be a JSON object such as {"age": 41}',
+    "offer_has_channel": "channel: an offer needs the channel it goes out on",
+    "control_is_free": "face_value, message_cost: no-offer costs nothing; deliver 0",
     "assigned_eligible": "action_id is not among eligible_actions; log the set decided from",
     "vector_length": "eligible_propensities must have one entry per eligible action",
     "vector_sum": "eligible_propensities must be non-negative and sum to 1",

@@ -1,6 +1,6 @@
 """The action set: what may be offered, in one fixed order, no-offer first."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -50,6 +50,15 @@ class ActionSet:
             raise ContractError(f"unknown actions {sorted(map(str, unknown))}: add them to actions")
         index = {action: position for position, action in enumerate(self.action_ids)}
         return actions.replace_strict(index, return_dtype=pl.Int64).to_numpy()
+
+    def with_channels_of(self, catalogue: "ActionSet") -> "ActionSet":
+        """Return this set with the channels that another one now gives its actions."""
+        now = dict(zip(catalogue.action_ids, catalogue.channels, strict=True))
+        channels = tuple(
+            now.get(action, channel)
+            for action, channel in zip(self.action_ids, self.channels, strict=True)
+        )
+        return replace(self, channels=channels)
 
     def spread_lists(self, actions: pl.Series, values: pl.Series | None = None) -> np.ndarray:
         """Return the (n, K) matrix that per-row lists of actions (and values) stand for.

@@ -133,17 +133,11 @@ def hash_feature_schema(programme: Programme) -> str:
 
 def _encode_attributes(attributes: tuple[Attribute, ...]) -> list[pl.Expr]:
     """Return one expression per encoded attribute column."""
-    if not attributes:
-        return []
-    fields = {
-        each.name: pl.Float64() if each.kind == "number" else pl.String() for each in attributes
-    }
-    decoded = pl.col("attributes").str.json_decode(pl.Struct(fields))
     expressions = []
     for each in attributes:
-        value = decoded.struct.field(each.name)
+        value = pl.col("attributes").str.json_path_match(f"$['{each.name}']")
         if each.kind == "number":
-            expressions.append(value.alias(each.name))
+            expressions.append(value.cast(pl.Float64, strict=False).alias(each.name))
         else:
             expressions += [
                 (value == level).cast(pl.Float64).alias(f"{each.name}={level}")

@@ -63,6 +63,16 @@ class Programme:
             (not 0 < self.propensity_floor < 0.5, "propensity_floor must lie in (0, 0.5)"),
             (not 0 < self.evaluation_share < 1, "evaluation_share must lie in (0, 1)"),
             (not 0 <= self.holdout_share < 1, "holdout_share must lie in [0, 1)"),
+            (
+                any(each.kind not in ("number", "category") for each in self.attributes),
+                "an attribute's kind must be number or category",
+            ),
+            (
+                any("'" in each.name for each in self.attributes),
+                "an attribute's name must not hold a quotation mark",
+            ),
+            (self.minimum_support < 2, "minimum_support must be at least 2"),
+            (self.settlement_days < 0, "settlement_days must not be negative"),
             (self.learning_horizon_days < 1, "learning_horizon_days must be at least 1"),
             (
                 self.accounting_horizon_days < self.learning_horizon_days,

@@ -58,7 +58,7 @@ def decide_night(
     policy_version
         Registered version, goes into every row.
     catalogue
-        Tonight's actions; one that the policy knows and the catalogue lacks is not offered.
+        Tonight's actions and their channels; an action that it lacks is not offered.
     programme
         Budget, floor, seed.
     decision_date
@@ -78,7 +78,7 @@ def decide_night(
     """
     due = features.filter(pl.col("is_due")).sort("customer_id")
     holdout = due.filter(pl.col("is_holdout")).select("customer_id", "decision_date", "lifecycle")
-    actions = policy.actions
+    actions = policy.actions.with_channels_of(catalogue)
     contexts = build_contexts(
         due.filter(~pl.col("is_holdout")), programme=programme, actions=actions
     )

@@ -110,8 +110,8 @@ def check_randomisation(
 
     Sample ratio: per action, count against the sum of propensities. Balance: per action and
     feature, sum of x (1{A=a} - e_a), whose variance the design gives. Both as z scores against a
-    Bonferroni threshold at ``RANDOMISATION_ALPHA`` for the family. Mean weight: 1/propensity of
-    each action averages 1. Propensity floor: smallest propensity of an eligible action.
+    Bonferroni threshold at ``RANDOMISATION_ALPHA`` for the family. Propensity floor: smallest
+    propensity of an eligible action. Rows without a full vector are left out.
 
     Parameters
     ----------

@@ -23,6 +23,7 @@ from ml.core.policy import explore
 from ml.uplift.heads import UpliftHeads, load_heads, save_heads
 
 RESERVE_DEVIATIONS = 3.0
+_TIGHTENINGS = 100
 
 
 @dataclass(frozen=True)
@@ -151,8 +152,8 @@ class BudgetedPolicy:
         """Return the policy whose cut spends a budget on the given customers.
 
         The price is solved on the customers outside the evaluation cohort. A reserve for chance
-        is held back; if the expected cost of all customers still exceeds the budget, the price
-        rises until it doesn't.
+        is held back; if the expected cost of all customers still exceeds the budget, those that
+        the price is solved on get less until it doesn't.
 
         Parameters
         ----------
@@ -173,7 +174,7 @@ class BudgetedPolicy:
         Raises
         ------
         BudgetError
-            If exploration alone costs more than the budget.
+            If exploration alone costs more than the budget, or no price keeps it.
         """
         solved = is_solved_on if is_solved_on.any() else np.ones(len(eligible), dtype=bool)
         explored = exploration_cost(scores.cost_effect, eligible, floor=self.floor)
@@ -202,10 +203,13 @@ class BudgetedPolicy:
             is_solved_on=solved,
             deviations=RESERVE_DEVIATIONS,
         )
-        policy = solve(budget - reserve, solved)
-        if float((policy.mix(scores, eligible) * scores.cost_effect).sum()) > budget:
-            policy = solve(budget, np.ones(len(eligible), dtype=bool))
-        return policy
+        available = budget - reserve
+        for _ in range(_TIGHTENINGS):
+            policy = solve(available, solved)
+            if float((policy.mix(scores, eligible) * scores.cost_effect).sum()) <= budget:
+                return policy
+            available *= 0.95
+        raise BudgetError(f"no price keeps the expected cost within the budget {budget:.2f}")
 
 
 @dataclass(frozen=True)

@@ -85,16 +85,18 @@ def assignment(
     """Decide tonight's offers and seal the table; a sealed night stays as it is."""
     night = date.fromisoformat(context.partition_key)
     is_sealed = lake.has("assignment_table", night)
-    if config.reissue and is_sealed and lake.has("assignment_table", next_date(night)):
+    later = [day for day in lake.dates("assignment_table") if day > night]
+    if later and (config.reissue or not is_sealed):
         raise SealedNightError(
-            f"night {night} cannot be re-issued: {next_date(night)} was decided after it"
+            f"night {night} can't be decided any more: {later[0]} was decided after it"
         )
     if not is_sealed or config.reissue:
         _emit(context, lake, programme, mlflow, night, revision=_next_revision(lake, night))
     else:
         context.log.info(f"night {night} is sealed: its table stays as it is (REISSUE=1 to redo)")
     table = lake.read("assignment_table", night)
-    budget = lake.read("night_budget", night).row(0, named=True)
+    written = lake.read("night_budget", night)
+    budget = written.row(0, named=True)
     write_parquet(
         to_contract(table), landing.folder("assignments", next_date(night)) / EMITTED_FILE
     )
@@ -118,7 +120,7 @@ def assignment(
         data_version=dg.DataVersion(sha256),
     )
     yield dg.MaterializeResult(asset_key="holdout", metadata={"dagster/row_count": held.height})
-    for check in _check(lake, night, table):
+    for check in _check(lake, night, table, written):
         yield dg.AssetCheckResult(
             asset_key="assignment_table",
             check_name=check.name,
@@ -163,42 +165,40 @@ def _emit(
         decision_date=night,
         revision=revision,
     )
+    budget = pl.DataFrame(
+        {
+            "decision_date": [night],
+            "budget": [decided.budget],
+            "expected_cost": [decided.expected_cost],
+            "policy_version": [version],
+            "policy_kind": [policy.kind],
+        }
+    )
+    checks = _check(lake, night, decided.assignments, budget)
+    failed = [f"{each.name}: {each.detail}" for each in checks if not each.is_passed]
+    if failed:
+        raise ContractError(f"night {night} is not emitted: {'; '.join(failed)}")
     if revision > 1:
         old = lake.read("assignment_table", night)
         superseded = lake.path("superseded_assignments", night)
         write_parquet(old, superseded.with_name(f"revision-{revision - 1}.parquet"))
     lake.write(decided.holdout, "holdout", night, schema=HoldoutTable)
-    lake.write(
-        pl.DataFrame(
-            {
-                "decision_date": [night],
-                "budget": [decided.budget],
-                "expected_cost": [decided.expected_cost],
-                "policy_version": [version],
-                "policy_kind": [policy.kind],
-            }
-        ),
-        "night_budget",
-        night,
-        schema=NightBudget,
-    )
-    failed = [each for each in _check(lake, night, decided.assignments) if not each.is_passed]
-    if failed:
-        reasons = "; ".join(f"{each.name}: {each.detail}" for each in failed)
-        raise ContractError(f"night {night} is not emitted: {reasons}")
+    lake.write(budget, "night_budget", night, schema=NightBudget)
     lake.write(decided.assignments, "assignment_table", night, schema=AssignmentTable)
 
 
-def _check(lake: Lake, night: date, table: pl.DataFrame) -> tuple[NightCheck, ...]:
+def _check(
+    lake: Lake, night: date, table: pl.DataFrame, budget: pl.DataFrame
+) -> tuple[NightCheck, ...]:
     """Check a night's table against the lake."""
-    budget = lake.read("night_budget", night).row(0, named=True)
+    row = budget.row(0, named=True)
     return check_night(
         table,
         features=lake.read("customer_features", night),
         catalogue=read_actions(lake.read("action_catalogue", night)),
-        budget=budget["budget"],
-        expected_cost=budget["expected_cost"],
-        policy_version=budget["policy_version"],
+        budget=row["budget"],
+        expected_cost=row["expected_cost"],
+        policy_version=row["policy_version"],
     )
 
 

@@ -95,7 +95,7 @@ def test_a_sealed_night_stays_and_a_reissue_supersedes_it(copied_home):
     assert "is sealed" in printed
     assert _table_hash(copied_home, SECOND) == before
     refused = run_night(copied_home, "--date", str(FIRST), "--reissue", expect=1)
-    assert "cannot be re-issued" in refused
+    assert "can't be decided any more" in refused
     run_night(copied_home, "--date", str(SECOND), "--reissue", "--export-csv")
     table = _lake(copied_home).read("assignment_table", SECOND)
     assert set(table["revision"]) == {2}

@@ -49,6 +49,7 @@ due_customers as (
     from known_versions
     where
         version_rank = 1
+        and decision_date >= cast('{{ var("first_decision_date") }}' as date)
         and mod(
             {{ dbt.datediff("cast('" ~ var('first_decision_date') ~ "' as date)", 'decision_date', 'day') }},
             {{ var('learning_horizon_days') }}
@@ -76,6 +77,7 @@ other_decisions as (
         on
             assignments.customer_id = customers.customer_id
             and customers.valid_from <= assignments.decided_at
+            and customers.available_at <= assignments.decided_at
     where
         assignments.delivered_date between cast('{{ var("start_date") }}' as date)
         and cast('{{ var("end_date") }}' as date)

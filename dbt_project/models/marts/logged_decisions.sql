@@ -8,7 +8,13 @@ with assignments as (
 
 deliveries as (
 
-    select * from {{ ref('stg_deliveries') }}
+    select
+        *,
+        row_number() over (
+            partition by decision_id
+            order by delivered_date desc, delivered_at desc
+        ) as receipt_rank
+    from {{ ref('stg_deliveries') }}
 
 )
 
@@ -32,7 +38,9 @@ select
     cast(assignments.is_exploration as boolean) as is_exploration
 from assignments
 left join deliveries
-    on assignments.decision_id = deliveries.decision_id
+    on
+        assignments.decision_id = deliveries.decision_id
+        and deliveries.receipt_rank = 1
 {% if is_incremental() %}
     where
         assignments.delivered_date between cast('{{ var("start_date") }}' as date)

@@ -84,6 +84,39 @@ def test_a_bad_value_is_quarantined_with_its_reason(tmp_path, change, reason):
     assert kept["surface"] == "app"
 
 
+@pytest.mark.parametrize("text", ["[.5, .5]", "[1., 0]", "[01, 0]", "[0.5 0.5]", "[0.5,"])
+def test_a_list_that_is_not_json_is_quarantined_alone(tmp_path, text):
+    path = tmp_path / "a.csv"
+    listed = {key: json.dumps(value) for key, value in GOOD.items() if isinstance(value, list)}
+    good = {**GOOD, **listed, "is_exploration": "true"}
+    bad = {**good, "decision_id": "d2", "eligible_propensities": text}
+    pl.DataFrame([good, bad]).write_csv(path)
+    screened = screen_table("assignments", [path], known=KNOWN)
+    assert screened.accepted["decision_id"].to_list() == ["d1"]
+    assert "eligible_propensities: the value is not a list" in _reasons(screened)
+
+
+def test_attributes_and_offers_must_make_sense(tmp_path):
+    customer = {"customer_id": "c", "valid_from": AT, "signed_up_at": AT, "available_at": AT}
+    texts = ['{"a": 1}', "{abc}", "[1]", "{}"]
+    rows = [
+        {**customer, "customer_id": f"c{number}", "attributes": text}
+        for number, text in enumerate(texts)
+    ]
+    screened = _screen(tmp_path, rows, table="customers")
+    assert screened.accepted["customer_id"].to_list() == ["c0", "c3"]
+    offer = {"family": "f", "channel": "email", "face_value": 1.0, "message_cost": 0.0}
+    rows = [
+        {**offer, "action_id": "a", "is_control": False},
+        {**offer, "action_id": "b", "is_control": False, "channel": ""},
+        {**offer, "action_id": "c", "is_control": True},
+    ]
+    screened = _screen(tmp_path, rows, table="actions")
+    assert screened.accepted["action_id"].to_list() == ["a"]
+    assert "needs the channel" in _reasons(screened)
+    assert "no-offer costs nothing" in _reasons(screened)
+
+
 def test_a_repeated_decision_id_is_quarantined_and_others_stay(tmp_path):
     rows = [GOOD, {**GOOD, "customer_id": "c2"}, {**GOOD, "decision_id": "d2"}]
     screened = _screen(tmp_path, rows)

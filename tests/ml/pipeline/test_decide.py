@@ -4,10 +4,11 @@ from datetime import date
 import numpy as np
 import polars as pl
 import pytest
-from known_log import ACTIONS, PROGRAMME, make_rows
+from known_log import ACTIONS, CONFIG, PROGRAMME, make_rows
 from scipy import stats
 
 from ml.contract.tables import CONTRACT
+from ml.core.actions import read_actions
 from ml.core.errors import ContractError
 from ml.pipeline.decide import check_night, decide_night, to_contract
 from ml.pipeline.policies import ExplorationOnly
@@ -118,12 +119,9 @@ def test_tonights_table_satisfies_the_contract_of_tomorrows_log(night):
 
 
 def test_an_offer_that_left_the_catalogue_is_not_made(candidate):
-    smaller = replace(
-        ACTIONS,
-        action_ids=ACTIONS.action_ids[:1] + ACTIONS.action_ids[2:],
-    )
-    table = _decide(candidate, _features(), catalogue=smaller).assignments
     gone = ACTIONS.action_ids[1]
+    smaller = read_actions(CONFIG.offers_frame().filter(pl.col("action_id") != gone))
+    table = _decide(candidate, _features(), catalogue=smaller).assignments
     assert gone not in set(table["action_id"])
     assert gone not in set(table["eligible_actions"].explode())
 
@@ -149,3 +147,11 @@ def test_another_feature_schema_is_refused(candidate):
     fewer = replace(PROGRAMME, attributes=PROGRAMME.attributes[1:])
     with pytest.raises(ContractError, match="retrain before deciding"):
         _decide(candidate, _features(), programme=fewer)
+
+
+def test_tonights_channels_are_the_catalogues(candidate):
+    moved = CONFIG.offers_frame().with_columns(
+        channel=pl.when(pl.col("channel") == "email").then(pl.lit("post")).otherwise("channel")
+    )
+    table = _decide(candidate, _features(), catalogue=read_actions(moved)).assignments
+    assert set(table["action_id"]) == {"no_offer"}
