@@ -3,6 +3,7 @@
 Reads: the state folder. Writes: what people do in the interfaces.
 """
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 from orchestration.settings import REPOSITORY, prepare_home, read_settings
 
 DAGSTER_PORT, MLFLOW_PORT = "3000", "5000"
+GRACE_SECONDS = 15
 
 
 def main() -> int:
@@ -56,9 +58,18 @@ def main() -> int:
     except KeyboardInterrupt:
         return 0
     finally:
+        _stop(processes)
+
+
+def _stop(processes: list[subprocess.Popen[bytes]]) -> None:
+    """Interrupt each process group as Ctrl-C would, and end what doesn't listen."""
+    for force in (signal.SIGINT, signal.SIGKILL):
         for process in processes:
             if process.poll() is None:
-                os.killpg(process.pid, signal.SIGTERM)
+                os.killpg(process.pid, force)
+        for process in processes:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=GRACE_SECONDS)
 
 
 if __name__ == "__main__":
