@@ -9,7 +9,7 @@ import polars as pl
 
 from ml.core.actions import ActionSet
 from ml.core.errors import ContractError, SupportError
-from ml.core.hashing import hash_uniform
+from ml.core.hashing import hash_text, hash_uniform
 from ml.core.logged import LoggedDecisions, build_logged_decisions
 from ml.core.programme import Programme
 from ml.ope.estimators import contribute_snips, weigh
@@ -78,8 +78,9 @@ def take_snapshot(rows: pl.DataFrame, *, programme: Programme, actions: ActionSe
         )
     logged = build_logged_decisions(decided, programme=programme, actions=actions)
     digest = hashlib.sha256()
-    for column in ("decision_id", "action_id", "propensity", "value", "cost"):
-        digest.update(decided[column].hash(seed=0).to_numpy().tobytes())
+    digest.update(hash_text(decided["decision_id"], salt="data").tobytes())
+    for array in (logged.action, logged.propensity, logged.value, logged.cost):
+        digest.update(np.ascontiguousarray(array).tobytes())
     digest.update(np.ascontiguousarray(logged.contexts.context).tobytes())
     return Snapshot(
         everything=logged,
