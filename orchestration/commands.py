@@ -67,6 +67,8 @@ def run_nightly(parsed: argparse.Namespace) -> int:
     prepare_home(settings)
     source = _open_source(parsed, settings)
     night = parsed.date or _next_night(settings, source)
+    if night > date.today():
+        raise ContractError(f"night {night} has not begun yet")
     print(f"> Land: {parsed.source} source, night {night}", flush=True)
     source.land(night)
     # Definitions read the landing folder's first date, so they are imported after landing.
@@ -75,8 +77,6 @@ def run_nightly(parsed: argparse.Namespace) -> int:
     from orchestration.run_jobs import clear_lost_runs, run_job
     from orchestration.summary import summarise_night
 
-    if night > date.today():
-        raise ContractError(f"night {night} has not begun yet")
     lake = Lake(root=str(settings.lake))
     with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
         for run_id in clear_lost_runs(instance):
@@ -219,10 +219,17 @@ def _next_night(settings: Settings, source: Source) -> date:
 
 
 def _missing_nights(settings: Settings, lake: Lake, *, before: date) -> list[date]:
-    """Return the nights before one whose marts are not in the lake yet, first to last."""
-    done = lake.dates("customer_features")
-    start = done[-1] + timedelta(days=1) if done else settings.first_partition()
-    return [start + timedelta(days=offset) for offset in range((before - start).days)]
+    """Return the nights to ingest first: from the earliest one that is not complete.
+
+    Without the warehouse that is the very first: it is built anew from what was delivered.
+    """
+    start = settings.first_partition()
+    nights = [start + timedelta(days=offset) for offset in range((before - start).days)]
+    if not settings.warehouse.exists():
+        return nights
+    done = set(lake.dates("ingestion_counts")) & set(lake.dates("realised_outcomes"))
+    first = next((night for night in nights if night not in done), before)
+    return [night for night in nights if night >= first]
 
 
 def _is_training_due(lake: Lake, settings: Settings, night: date) -> bool:

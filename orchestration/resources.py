@@ -18,6 +18,10 @@ from ml.core.programme import Programme, read_programme
 from orchestration.lake import Lake
 from orchestration.settings import DBT_EXECUTABLE, DBT_PROJECT, Settings, is_date
 
+IO_RETRIES = dg.RetryPolicy(
+    max_retries=2, delay=2, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS
+)
+
 
 class Landing(dg.ConfigurableResource):  # type: ignore[type-arg]
     """Files as delivered: ``landing/<table>/<date>/<file>``."""

@@ -159,34 +159,34 @@ def exploration_cost(cost: np.ndarray, eligible: np.ndarray, *, floor: float) ->
 
 
 def reserve_for_chance(
-    probabilities: np.ndarray, cost: np.ndarray, *, is_solved_on: np.ndarray, deviations: float
+    probabilities: np.ndarray, cost: np.ndarray, *, n_customers: int, deviations: float
 ) -> float:
     """Return how much of a budget to hold back so that chance hardly ever exceeds it.
 
     Two things are random: the draws of the actions, and how the customers that the price was not
-    solved on differ from those it was. The reserve is ``deviations`` standard deviations of both.
+    solved on differ from those it was. The reserve is ``deviations`` standard deviations of both,
+    estimated on those that it was solved on.
 
     Parameters
     ----------
-    probabilities : shape (n, K)
-        Policy of each customer.
-    cost : shape (n, K), currency
+    probabilities : shape (m, K)
+        Policy of the customers that the price was solved on.
+    cost : shape (m, K), currency
         Expected cost of each action.
-    is_solved_on : shape (n,), bool
-        Whether the customer was among those that the price was solved on.
+    n_customers
+        All customers that the budget is for, at least m.
     deviations
         How many standard deviations; 3 leaves about one night in 700.
 
     Returns
     -------
     float
-        Currency, for all n customers.
+        Currency, for all ``n_customers``.
     """
-    expected = (probabilities * cost).sum(axis=1)  # (n,)
-    draw_variance = ((probabilities * cost**2).sum(axis=1) - expected**2).sum()
-    n_solved, n_other = int(is_solved_on.sum()), int((~is_solved_on).sum())
-    cohort_variance = 0.0
-    if n_solved > 1 and n_other:
-        spread = float(expected[is_solved_on].var(ddof=1))
-        cohort_variance = spread * n_other * (1 + n_other / n_solved)
-    return deviations * float(np.sqrt(max(draw_variance, 0.0) + cohort_variance))
+    n_solved = len(probabilities)
+    n_other = n_customers - n_solved
+    expected = (probabilities * cost).sum(axis=1)  # (m,)
+    draw_variance = float(((probabilities * cost**2).sum(axis=1) - expected**2).mean())
+    spread = float(expected.var(ddof=1)) if n_solved > 1 else 0.0
+    cohort_variance = spread * n_other * (1 + n_other / n_solved)
+    return deviations * float(np.sqrt(max(draw_variance, 0.0) * n_customers + cohort_variance))

@@ -87,6 +87,8 @@ def build_logged_decisions(
         known["eligible_actions"], known["eligible_propensities"]
     )
     logged_eligible = actions.spread_lists(rows["eligible_actions"]) > 0
+    # An action that could not be drawn has no support, whatever the log calls it.
+    logged_eligible &= ~has_vector[:, None] | (logging_policy > 0)
     return LoggedDecisions(
         contexts=Contexts(
             frame=rows,

@@ -79,8 +79,11 @@ def decide_night(
     due = features.filter(pl.col("is_due")).sort("customer_id")
     holdout = due.filter(pl.col("is_holdout")).select("customer_id", "decision_date", "lifecycle")
     actions = policy.actions.with_channels_of(catalogue)
+    encoding = programme
+    if isinstance(policy, BudgetedPolicy):
+        encoding = replace(programme, attributes=policy.attributes)
     contexts = build_contexts(
-        due.filter(~pl.col("is_holdout")), programme=programme, actions=actions
+        due.filter(~pl.col("is_holdout")), programme=encoding, actions=actions
     )
     still_offered = np.array([each in catalogue.action_ids for each in actions.action_ids])
     contexts = replace(contexts, eligible=contexts.eligible & still_offered)
@@ -89,7 +92,7 @@ def decide_night(
         if contexts.schema_hash != policy.schema_hash:
             raise ContractError(
                 f"policy {policy_version} was fitted on feature schema {policy.schema_hash}, "
-                f"tonight's is {contexts.schema_hash}: retrain before deciding"
+                f"this version encodes {contexts.schema_hash}: roll back, or train and promote anew"
             )
         scores = policy.scorer.score(contexts)
         solved = policy.spend(

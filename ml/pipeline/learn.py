@@ -177,6 +177,7 @@ def _freeze(
     policy = BudgetedPolicy(
         scorer=scorer,
         actions=actions,
+        attributes=programme.attributes,
         schema_hash=contexts.schema_hash,
         floor=programme.propensity_floor,
     )

@@ -17,9 +17,10 @@ from ml.allocation.budget import (
     solve_budget,
 )
 from ml.core.actions import ActionSet
-from ml.core.contexts import Contexts
+from ml.core.contexts import Contexts, build_contexts
 from ml.core.errors import BudgetError, ContractError
 from ml.core.policy import explore
+from ml.core.programme import Attribute, Programme
 from ml.uplift.heads import UpliftHeads, load_heads, save_heads
 
 RESERVE_DEVIATIONS = 3.0
@@ -123,11 +124,14 @@ class UpliftScorer:
 class BudgetedPolicy:
     """A scorer, the cut at which its budget ends, and exploration: a policy.
 
-    Frozen, it is what the gate values; ``spend`` solves the cut anew for tonight's customers.
+    Frozen, it is what the gate values; ``spend`` solves the cut anew for tonight's customers. It
+    carries the actions and attributes that it was fitted with, and encodes features by them, so
+    it goes on deciding after an offer or an attribute was added.
     """
 
     scorer: Scorer
     actions: ActionSet
+    attributes: tuple[Attribute, ...]
     schema_hash: str
     floor: float
     cut: BudgetCut = UNLIMITED
@@ -177,6 +181,8 @@ class BudgetedPolicy:
             If exploration alone costs more than the budget, or no price keeps it.
         """
         solved = is_solved_on if is_solved_on.any() else np.ones(len(eligible), dtype=bool)
+        if not len(eligible):
+            return self
         explored = exploration_cost(scores.cost_effect, eligible, floor=self.floor)
         weights = 1 - self.floor * eligible.sum(axis=1)
         if explored.sum() > budget:
@@ -198,9 +204,9 @@ class BudgetedPolicy:
 
         first = solve(budget, solved)
         reserve = reserve_for_chance(
-            first.mix(scores, eligible),
-            scores.cost_effect,
-            is_solved_on=solved,
+            first.mix(scores, eligible)[solved],
+            scores.cost_effect[solved],
+            n_customers=len(eligible),
             deviations=RESERVE_DEVIATIONS,
         )
         available = budget - reserve
@@ -210,6 +216,46 @@ class BudgetedPolicy:
                 return policy
             available *= 0.95
         raise BudgetError(f"no price keeps the expected cost within the budget {budget:.2f}")
+
+
+@dataclass(frozen=True)
+class AlignedPolicy:
+    """A policy seen through another action set, for a log with offers that it doesn't know.
+
+    It encodes the features its own way and gives unknown actions probability 0.
+    """
+
+    policy: BudgetedPolicy
+    actions: ActionSet
+    programme: Programme
+
+    @property
+    def kind(self) -> str:
+        """Name in reports."""
+        return self.policy.kind
+
+    def probabilities(self, contexts: Contexts) -> np.ndarray:
+        """Return shape (n, K) over ``actions``, rows sum to 1.
+
+        Raises
+        ------
+        ContractError
+            If the policy knows an action that ``actions`` lacks.
+        """
+        own = self.policy.actions.action_ids
+        lacking = sorted(set(own) - set(self.actions.action_ids))
+        if lacking:
+            raise ContractError(f"the action catalogue lacks {lacking}, which the policy offers")
+        columns = [self.actions.action_ids.index(action) for action in own]
+        encoded = build_contexts(
+            contexts.frame,
+            programme=replace(self.programme, attributes=self.policy.attributes),
+            actions=self.policy.actions,
+        )
+        seen = replace(encoded, eligible=contexts.eligible[:, columns])
+        aligned = np.zeros(contexts.eligible.shape)
+        aligned[:, columns] = self.policy.probabilities(seen)
+        return aligned
 
 
 @dataclass(frozen=True)
@@ -296,6 +342,7 @@ def save_policy(policy: BudgetedPolicy, folder: Path) -> str:
         "floor": policy.floor,
         "cut": asdict(policy.cut),
         "actions": actions,
+        "attributes": [asdict(each) for each in policy.attributes],
         "scorer": scorer,
     }
     (folder / "policy.json").write_text(json.dumps(described, indent=2, sort_keys=True))
@@ -345,6 +392,10 @@ def load_policy(folder: Path) -> BudgetedPolicy:
     return BudgetedPolicy(
         scorer=scorer,
         actions=actions,
+        attributes=tuple(
+            Attribute(**{**each, "levels": tuple(each["levels"])})
+            for each in described["attributes"]
+        ),
         schema_hash=described["schema_hash"],
         floor=described["floor"],
         cut=BudgetCut(**described["cut"]),

@@ -25,7 +25,7 @@ from ml.ope.estimators import (
 )
 from ml.ope.gate import GateEvidence, decide_promotion
 from ml.pipeline.learn import Snapshot
-from ml.pipeline.policies import BudgetedPolicy, UpliftScorer
+from ml.pipeline.policies import AlignedPolicy, BudgetedPolicy, UpliftScorer
 
 CANDIDATE, CHAMPION, NO_OFFER = "candidate", "champion", "no_offer"
 ESTIMATORS = ("ips", "snips", "dr")
@@ -103,7 +103,8 @@ def evaluate_candidate(
     policies: dict[str, Policy] = {NO_OFFER: SingleAction(0)}
     for action, name in enumerate(candidate.actions.action_ids[1:], start=1):
         policies[f"all_{name}"] = SingleAction(action)
-    policies |= {CHAMPION: champion, CANDIDATE: candidate}
+    seen_champion = AlignedPolicy(champion, candidate.actions, programme)
+    policies |= {CHAMPION: seen_champion, CANDIDATE: candidate}
     rewards = {"value": logged.value, "cost": logged.cost, "net_value": logged.net_value}
     expected = expect_rewards(candidate, logged)
     contributions = {

@@ -324,14 +324,14 @@ def _fit_lifecycle(
     actions = []
     for action in range(1, propensities.shape[1]):
         is_action = logged.action == action
-        n_rows = int(is_action.sum())
+        # Both arms must have been possible, else the comparison has no common ground.
+        possible = (propensities[:, action] > 0) & (propensities[:, 0] > 0)
+        n_rows = int((is_action & possible).sum())
         if n_rows < minimum_support:
             progress(f"{name}, action {action}: {n_rows} rows, fewer than {minimum_support}")
             nothing = Calibration(0.0, 0.0, 0.0)
             actions.append(ActionHead(action, n_rows, False, None, nothing, None, nothing))
             continue
-        # Both arms must have been possible, else the comparison has no common ground.
-        possible = (propensities[:, action] > 0) & (propensities[:, 0] > 0)
         fit = is_fit & possible & (is_action | is_control)
         pair = propensities[fit, action] + propensities[fit, 0]
         effect, action_value = fit_effect(

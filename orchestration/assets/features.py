@@ -24,7 +24,7 @@ from ml.core.schemas import ActionCatalogue, CustomerFeatures, LoggedDecisionRow
 from orchestration.dbt_manifest import find_manifest
 from orchestration.lake import Lake, Receipt, describe
 from orchestration.partitions import NIGHTS
-from orchestration.resources import ProgrammeFile, Warehouse
+from orchestration.resources import IO_RETRIES, ProgrammeFile, Warehouse
 
 MARTS = {
     "customer_features": CustomerFeatures,
@@ -121,6 +121,7 @@ def warehouse_models(
     partitions_def=NIGHTS,
     backfill_policy=dg.BackfillPolicy.single_run(),
     pool="duckdb",
+    retry_policy=IO_RETRIES,
 )
 def marts(
     context: dg.AssetExecutionContext,
@@ -159,24 +160,24 @@ def _export(
         earliest = duckdb.ConstantExpression(nights[0] - closing)
         is_touched = is_touched | ((day >= earliest) & (day <= last))
     with duckdb.connect(str(path), read_only=True) as connection:
-        connection.execute("set TimeZone = 'UTC'")
         mart = connection.table(table)
         days = mart.filter(is_touched).select("decision_date").distinct().pl()["decision_date"]
-        rows = (
-            mart.filter(day.isin(*map(duckdb.ConstantExpression, days))).pl()
-            if len(days)
-            else (mart.limit(0).pl())
-        )
+        is_exported = day.isin(*map(duckdb.ConstantExpression, days))
+        rows = mart.filter(is_exported).pl() if len(days) else mart.limit(0).pl()
     schema = MARTS[table]
     by_day = dict(rows.sort(*schema.primary_key()).partition_by("decision_date", as_dict=True))
     receipts = [
         lake.write(by_day[(each,)], table, each, schema=schema) for each in sorted(days.to_list())
     ]
-    # A night without rows still leaves a partition: empty is an answer, absent is not.
+    # A night without rows still leaves a partition: empty is an answer, absent is not. And a
+    # touched one that lost its rows must not keep the old ones.
+    empty = set(nights)
+    if table != "customer_features":
+        empty |= {each for each in lake.dates(table) if nights[0] - closing <= each <= nights[-1]}
     receipts += [
-        lake.write(schema.create_empty(), table, night, schema=schema)
-        for night in nights
-        if (night,) not in by_day
+        lake.write(schema.create_empty(), table, each, schema=schema)
+        for each in sorted(empty)
+        if (each,) not in by_day
     ]
     return sorted(receipts, key=lambda receipt: receipt.path)
 

@@ -15,11 +15,7 @@ from ml.core.schemas import IngestionCounts, Quarantine
 from ml.pipeline.identify import ScreenedNight, screen_night
 from orchestration.lake import Lake, Receipt, write_parquet
 from orchestration.partitions import NIGHTS
-from orchestration.resources import Landing, ProgrammeFile
-
-IO_RETRIES = dg.RetryPolicy(
-    max_retries=2, delay=2, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS
-)
+from orchestration.resources import IO_RETRIES, Landing, ProgrammeFile
 
 _SPECS = [
     *(

@@ -5,13 +5,16 @@ from datetime import UTC, datetime, time, timedelta
 import polars as pl
 
 
-def features_of(customer_id, day, events):
-    """Return the trailing windows of one customer strictly before a date."""
+def features_of(customer_id, day, events, *, knows_the_future=False):
+    """Return the trailing windows of one customer strictly before a date.
+
+    ``knows_the_future`` leaves out the second clock, to see what would have leaked.
+    """
     at = datetime.combine(day, time(), UTC)
     mine = events.filter(
         (pl.col("customer_id") == customer_id)
         & (pl.col("occurred_at") < at)
-        & (pl.col("available_at") < at)
+        & (knows_the_future | (pl.col("available_at") < at))
     )
 
     def count(kind, days):
@@ -38,12 +41,46 @@ def features_of(customer_id, day, events):
     }
 
 
+def circumstances_of(customer_id, day, customers, contactability, assignments):
+    """Return tenure, channels and recent offers of one customer as of a date."""
+    at = datetime.combine(day, time(), UTC)
+    (signed_up,) = customers.filter(pl.col("customer_id") == customer_id)["signed_up_at"]
+    mine = contactability.filter(
+        (pl.col("customer_id") == customer_id) & (pl.col("valid_from") < at)
+    )
+    latest = {row["channel"]: row["is_allowed"] for row in mine.sort("valid_from").to_dicts()}
+    offers = assignments.filter(
+        (pl.col("customer_id") == customer_id)
+        & (pl.col("action_id") != "no_offer")
+        & (pl.col("decided_at") < at)
+        & (pl.col("decided_at") >= at - timedelta(days=28))
+    )
+    return {
+        "tenure_days": (day - signed_up.date()).days,
+        "contactable_channels": ",".join(sorted(name for name, ok in latest.items() if ok)),
+        "offers_28d": offers.height,
+    }
+
+
+def lifecycle_of(tenure_days, days_since_purchase):
+    """Return the documented lifecycle at thresholds of 28 days."""
+    if tenure_days < 28:
+        return "activation"
+    if days_since_purchase is None or days_since_purchase > 28:
+        return "resurrection"
+    return "habituation"
+
+
 def outcome_of(decision, events, horizon_days, margin):
-    """Return value and redemption cost of one decision over the learning horizon."""
+    """Return value and redemption cost of one decision, known by one day after its horizon."""
     start = decision["decided_at"].replace(tzinfo=UTC)
+    matured = datetime.combine(decision["decision_date"], time(), UTC) + timedelta(
+        days=horizon_days + 1
+    )
     window = events.filter(
         (pl.col("occurred_at") >= start)
         & (pl.col("occurred_at") < start + timedelta(days=horizon_days))
+        & (pl.col("available_at") < matured)
     )
     bought = window.filter(
         (pl.col("customer_id") == decision["customer_id"]) & (pl.col("type") == "purchase")

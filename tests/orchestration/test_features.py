@@ -6,9 +6,10 @@ import subprocess
 import sys
 from datetime import date, timedelta
 
+import polars as pl
 import pytest
 from conftest import ROOT
-from oracles.features import features_of, outcome_of
+from oracles.features import circumstances_of, features_of, lifecycle_of, outcome_of
 
 from orchestration.lake import Lake, hash_file
 
@@ -76,12 +77,25 @@ def test_one_run_over_many_nights_equals_single_nights_to_the_byte(homes, table)
 
 def test_features_equal_brute_force(homes):
     lake = Lake(root=str(homes["one run"] / "lake"))
-    events = lake.scan("raw_events").collect()
+    raw = {
+        table: lake.scan(f"raw_{table}").collect()
+        for table in ("events", "customers", "contactability", "assignments")
+    }
     for day in (FIRST + timedelta(15), FIRST + timedelta(33)):
         rows = lake.read("customer_features", day)
         for row in rows.sample(60, seed=1).iter_rows(named=True):
-            expected = features_of(row["customer_id"], day, events)
+            expected = features_of(row["customer_id"], day, raw["events"])
+            around = circumstances_of(
+                row["customer_id"],
+                day,
+                raw["customers"],
+                raw["contactability"],
+                raw["assignments"],
+            )
             assert {name: row[name] for name in expected} == pytest.approx(expected)
+            assert {name: row[name] for name in around} == around
+            lifecycle = lifecycle_of(around["tenure_days"], expected["days_since_purchase"])
+            assert row["lifecycle"] == lifecycle
 
 
 def test_outcomes_equal_brute_force(homes):
@@ -98,13 +112,23 @@ def test_outcomes_equal_brute_force(homes):
 
 
 def test_late_news_never_reaches_an_earlier_decision(homes):
+    """Customers decided between an event and the day it became known: it must not be seen."""
     lake = Lake(root=str(homes["one run"] / "lake"))
     events = lake.scan("raw_events").collect()
     late = events.filter(
-        (events["available_at"].dt.date() > events["occurred_at"].dt.date())
-        & (events["type"] == "visit")
+        events["available_at"].dt.date() > events["occurred_at"].dt.date() + timedelta(days=1)
     )
-    assert late.height > 20, "the world must hold late events for this test to mean anything"
+    decided = lake.scan("customer_features").collect().join(late, on="customer_id")
+    between = decided.filter(
+        (pl.col("decision_date") > pl.col("occurred_at").dt.date())
+        & (pl.col("decision_date") <= pl.col("available_at").dt.date())
+    )
+    assert between.height >= 10
+    for row in between.head(40).iter_rows(named=True):
+        honest = features_of(row["customer_id"], row["decision_date"], events)
+        leaky = features_of(row["customer_id"], row["decision_date"], events, knows_the_future=True)
+        assert leaky != honest
+        assert {name: row[name] for name in honest} == pytest.approx(honest)
 
 
 def test_dbt_unit_tests_pass(homes):

@@ -23,7 +23,10 @@ known_versions as (
         dates.decision_date,
         row_number() over (
             partition by customers.customer_id, dates.decision_date
-            order by customers.valid_from desc, customers.available_at desc
+            order by
+                customers.valid_from desc,
+                customers.available_at desc,
+                customers.delivered_date desc
         ) as version_rank
     from customers
     inner join dates
@@ -70,7 +73,11 @@ other_decisions as (
         assignments.delivered_date as built_for_date,
         row_number() over (
             partition by assignments.customer_id, assignments.decision_date
-            order by assignments.delivered_date asc, customers.valid_from desc
+            order by
+                assignments.delivered_date asc,
+                customers.valid_from desc,
+                customers.available_at desc,
+                customers.delivered_date desc
         ) as version_rank
     from assignments
     inner join customers
@@ -78,6 +85,7 @@ other_decisions as (
             assignments.customer_id = customers.customer_id
             and customers.valid_from <= assignments.decided_at
             and customers.available_at <= assignments.decided_at
+            and customers.delivered_date <= assignments.delivered_date
     where
         assignments.delivered_date between cast('{{ var("start_date") }}' as date)
         and cast('{{ var("end_date") }}' as date)

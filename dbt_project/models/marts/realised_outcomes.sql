@@ -27,7 +27,11 @@ horizons as (
         *,
         {{ dbt.dateadd('day', var('learning_horizon_days'), 'decided_at') }} as learning_until,
         {{ dbt.dateadd('day', var('accounting_horizon_days'), 'decided_at') }} as accounting_until,
-        {{ dbt.dateadd('day', closing_days(), 'decided_at') }} as closed_at
+        {{ dbt.dateadd('day', closing_days(), 'decided_at') }} as closed_at,
+        cast(
+            {{ dbt.dateadd('day', var('learning_horizon_days') + var('settlement_days'), 'decision_date') }}
+            as timestamp
+        ) as matured_at
     from decisions
 
 ),
@@ -39,12 +43,15 @@ behaviour as (
         horizons.decision_id,
         count(*) filter (
             where events.event_type = 'visit' and events.occurred_at < horizons.learning_until
+            and events.available_at < horizons.matured_at
         ) as visits,
         count(*) filter (
             where events.event_type = 'purchase' and events.occurred_at < horizons.learning_until
+            and events.available_at < horizons.matured_at
         ) as purchases,
         sum(events.amount) filter (
             where events.event_type = 'purchase' and events.occurred_at < horizons.learning_until
+            and events.available_at < horizons.matured_at
         ) as spend,
         sum(events.amount) filter (where events.event_type = 'purchase') as accounting_spend
     from horizons
@@ -65,6 +72,7 @@ redemptions as (
         horizons.decision_id,
         sum(events.amount) filter (
             where events.occurred_at < horizons.learning_until
+            and events.available_at < horizons.matured_at
         ) as redemption_cost,
         sum(events.amount) as accounting_redemption_cost
     from horizons

@@ -10,6 +10,7 @@ from scipy import stats
 from ml.contract.tables import CONTRACT
 from ml.core.actions import read_actions
 from ml.core.errors import ContractError
+from ml.core.programme import Attribute
 from ml.pipeline.decide import check_night, decide_night, to_contract
 from ml.pipeline.policies import ExplorationOnly
 
@@ -143,10 +144,27 @@ def test_reason_codes_say_why(night):
     assert np.isclose(explored["propensity"], PROGRAMME.propensity_floor).all()
 
 
-def test_another_feature_schema_is_refused(candidate):
+def test_another_feature_encoding_is_refused(candidate):
+    with pytest.raises(ContractError, match="train and promote anew"):
+        _decide(replace(candidate, schema_hash="another"), _features())
+
+
+def test_the_champion_decides_on_after_an_attribute_was_added_or_dropped(candidate, night):
+    more = replace(
+        PROGRAMME, attributes=(*PROGRAMME.attributes, Attribute(name="x", kind="number"))
+    )
     fewer = replace(PROGRAMME, attributes=PROGRAMME.attributes[1:])
-    with pytest.raises(ContractError, match="retrain before deciding"):
-        _decide(candidate, _features(), programme=fewer)
+    for changed in (more, fewer):
+        table = _decide(candidate, _features(), programme=changed).assignments
+        assert table.equals(night.assignments)
+
+
+def test_a_night_with_nobody_due_is_an_empty_table(candidate, rule):
+    nobody = _features().with_columns(is_due=pl.lit(False))
+    for policy in (candidate, rule):
+        empty = _decide(policy, nobody)
+        assert empty.assignments.is_empty()
+        assert empty.expected_cost == 0
 
 
 def test_tonights_channels_are_the_catalogues(candidate):

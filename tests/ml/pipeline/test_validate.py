@@ -3,9 +3,12 @@ from datetime import date
 
 import polars as pl
 import pytest
-from known_log import PROGRAMME
+from known_log import CONFIG, PROGRAMME, make_rows
 
-from ml.core.errors import PromotionError
+from ml.core.actions import read_actions
+from ml.core.errors import ContractError, PromotionError
+from ml.pipeline.learn import fit_candidate, take_snapshot
+from ml.pipeline.policies import AlignedPolicy
 from ml.pipeline.validate import evaluate_candidate, hash_programme, verify_promotion
 
 T = date(2026, 3, 1)
@@ -103,3 +106,29 @@ def test_a_failed_gate_promotes_nothing(evaluation):
 
 def test_programme_hash_sees_money():
     assert hash_programme(PROGRAMME) != hash_programme(replace(PROGRAMME, margin=0.9))
+
+
+def test_an_offer_that_the_champion_does_not_know_stops_no_evaluation(rule):
+    """The catalogue gained an offer: the new candidate has it, the old champion gives it 0."""
+    offers = CONFIG.offers_frame()
+    new = offers.filter(pl.col("action_id") == "email_coupon_2").with_columns(
+        action_id=pl.lit("aaa_new")
+    )
+    wider = read_actions(pl.concat([offers, new]))
+    grown = take_snapshot(make_rows(1)[0], programme=PROGRAMME, actions=wider)
+    fresh = fit_candidate(grown, programme=PROGRAMME, actions=wider)
+    evaluation = evaluate_candidate(
+        grown,
+        candidate=fresh,
+        champion=rule,
+        programme=PROGRAMME,
+        is_randomisation_sound=True,
+        **NAMES,
+    )
+    assert evaluation.record["is_passed"].item()
+    contexts = grown.evaluation.contexts
+    seen = AlignedPolicy(rule, wider, PROGRAMME).probabilities(contexts)
+    assert seen.sum(axis=1) == pytest.approx(1)
+    assert (seen[:, wider.action_ids.index("aaa_new")] == 0).all()
+    with pytest.raises(ContractError, match="lacks"):
+        AlignedPolicy(fresh, rule.actions, PROGRAMME).probabilities(contexts)
