@@ -29,7 +29,7 @@ class Receipt:
     sha256: str
 
 
-class Lake(dg.ConfigurableResource):  # type: ignore[type-arg]
+class Lake(dg.ConfigurableResource):
     """Schema-checked, atomic tables in a folder."""
 
     root: str

@@ -23,7 +23,7 @@ IO_RETRIES = dg.RetryPolicy(
 )
 
 
-class Landing(dg.ConfigurableResource):  # type: ignore[type-arg]
+class Landing(dg.ConfigurableResource):
     """Files as delivered: ``landing/<table>/<date>/<file>``."""
 
     root: str
@@ -48,7 +48,7 @@ class Landing(dg.ConfigurableResource):  # type: ignore[type-arg]
         return sorted(date.fromisoformat(name) for name in names if is_date(name))
 
 
-class ProgrammeFile(dg.ConfigurableResource):  # type: ignore[type-arg]
+class ProgrammeFile(dg.ConfigurableResource):
     """The programme, read anew by each step."""
 
     path: str
@@ -58,7 +58,7 @@ class ProgrammeFile(dg.ConfigurableResource):  # type: ignore[type-arg]
         return read_programme(Path(self.path))
 
 
-class Warehouse(dg.ConfigurableResource):  # type: ignore[type-arg]
+class Warehouse(dg.ConfigurableResource):
     """The DuckDB file and the operating system's lock around it."""
 
     path: str
@@ -70,14 +70,14 @@ class Warehouse(dg.ConfigurableResource):  # type: ignore[type-arg]
             yield Path(self.path)
 
 
-class Mlflow(dg.ConfigurableResource):  # type: ignore[type-arg]
+class Mlflow(dg.ConfigurableResource):
     """Where runs and registered policies are kept."""
 
     tracking_uri: str
     experiment: str
 
 
-class Exports(dg.ConfigurableResource):  # type: ignore[type-arg]
+class Exports(dg.ConfigurableResource):
     """Folder of the CSV files for a messaging provider."""
 
     root: str

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import dataframely as dy
 import polars as pl
 
 from ml.contract.casting import cast_column, describe_type
@@ -171,10 +172,10 @@ def _cast_file(
     return cast.filter(~is_bad), lineage.hstack(listed).filter(is_bad)
 
 
-def _read_failures(failure: object) -> pl.DataFrame:
+def _read_failures(failure: dy.FailureInfo) -> pl.DataFrame:
     """Return lineage and reasons of the rows that dataframely refused."""
-    details: pl.DataFrame = failure.details()  # type: ignore[attr-defined]
-    rules = list(failure.counts())  # type: ignore[attr-defined]
+    details: pl.DataFrame = failure.details()
+    rules = list(failure.counts())
     broken = [
         pl.when(pl.col(rule).cast(pl.String) == "invalid").then(pl.lit(describe_rule(rule)))
         for rule in rules

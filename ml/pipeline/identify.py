@@ -64,8 +64,9 @@ def screen_night(
             }
         )
         rows = screened.accepted
-        is_marked = table == "customers" and programme is not None
-        accepted[table] = mark_customers(rows, programme) if is_marked else rows  # type: ignore[arg-type]
+        if table == "customers" and programme is not None:
+            rows = mark_customers(rows, programme)
+        accepted[table] = rows
     return ScreenedNight(
         accepted=accepted,
         quarantined=pl.concat(quarantined),

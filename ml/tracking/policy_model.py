@@ -12,10 +12,10 @@ from mlflow.pyfunc import PythonModel, PythonModelContext
 
 from ml.core.contexts import build_contexts
 from ml.core.programme import read_programme
-from ml.pipeline.policies import load_policy
+from ml.pipeline.policy_files import load_policy
 
 
-class AssignmentPolicyModel(PythonModel):  # type: ignore[misc]
+class AssignmentPolicyModel(PythonModel):
     """Serves a saved policy through MLflow's pyfunc interface."""
 
     def load_context(self, context: PythonModelContext) -> None:

@@ -13,9 +13,10 @@ from mlflow.models import ModelSignature
 from mlflow.types.schema import ColSpec, Schema
 
 from ml.core.errors import PromotionError
-from ml.core.programme import Programme, read_programme
+from ml.core.programme import Programme
 from ml.core.schemas import CustomerFeatures
-from ml.pipeline.policies import BudgetedPolicy, hash_policy, load_policy, save_policy
+from ml.pipeline.policies import BudgetedPolicy
+from ml.pipeline.policy_files import hash_policy, load_policy, save_policy
 
 MODEL_NAME = "assignment_policy"
 CHAMPION, CANDIDATE, PREVIOUS = "champion", "candidate", "previous_champion"
@@ -102,14 +103,6 @@ class PolicyRegistry:
                 )
             policy = load_policy(folder)
         return RegisteredPolicy(version, policy, policy_hash, registered.tags)
-
-    def programme_of(self, version: str) -> Programme:
-        """Return the programme that a version was fitted with."""
-        with TemporaryDirectory() as scratch:
-            local = mlflow.artifacts.download_artifacts(
-                artifact_uri=f"models:/{MODEL_NAME}/{version}", dst_path=scratch
-            )
-            return read_programme(Path(local) / "artifacts" / "policy" / "programme.json")
 
     def version_of(self, alias: str) -> str | None:
         """Return the version that an alias points to, None if it points nowhere."""

@@ -81,7 +81,7 @@ def assignment(
     programme: ProgrammeFile,
     mlflow: Mlflow,
     exports: Exports,
-) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:  # type: ignore[type-arg]
+) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
     """Decide tonight's offers and seal the table; a sealed night stays as it is."""
     night = date.fromisoformat(context.partition_key)
     is_sealed = lake.has("assignment_table", night)
@@ -206,7 +206,7 @@ def _next_revision(lake: Lake, night: date) -> int:
     """Return 1, or one more than the sealed table's revision."""
     if not lake.has("assignment_table", night):
         return 1
-    return int(lake.read("assignment_table", night)["revision"].max() or 0) + 1  # type: ignore[arg-type]
+    return max(lake.read("assignment_table", night)["revision"].to_list(), default=0) + 1
 
 
 def _export_csv(exports: Exports, table: pl.DataFrame, night: date) -> str:

@@ -47,7 +47,7 @@ from orchestration.resources import Mlflow, ProgrammeFile
 )
 def policy_evaluation(
     context: dg.AssetExecutionContext, lake: Lake, programme: ProgrammeFile, mlflow: Mlflow
-) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:  # type: ignore[type-arg]
+) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
     """Value candidate and champion on the evaluation cohort and decide the gate."""
     from ml.tracking.registry import CANDIDATE, PolicyRegistry
     from ml.tracking.runs import track_run
@@ -142,7 +142,7 @@ def policy_evaluation(
 )
 def champion(
     context: dg.AssetExecutionContext, lake: Lake, programme: ProgrammeFile, mlflow: Mlflow
-) -> dg.MaterializeResult:  # type: ignore[type-arg]
+) -> dg.MaterializeResult:
     """Promote the candidate if its record holds, else keep the champion and say why."""
     from ml.tracking.registry import CANDIDATE, PolicyRegistry
 

@@ -128,7 +128,7 @@ def marts(
     lake: Lake,
     programme: ProgrammeFile,
     warehouse: Warehouse,
-) -> Iterator[dg.MaterializeResult]:  # type: ignore[type-arg]
+) -> Iterator[dg.MaterializeResult]:
     """Export the partitions that this run's nights touched to the lake."""
     nights = [date.fromisoformat(key) for key in context.partition_keys]
     closing = timedelta(days=programme.read().accounting_horizon_days + 8)

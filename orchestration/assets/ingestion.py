@@ -64,7 +64,7 @@ _SPECS = [
 )
 def ingestion(
     context: dg.AssetExecutionContext, landing: Landing, lake: Lake, programme: ProgrammeFile
-) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:  # type: ignore[type-arg]
+) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
     """Screen each night's delivery and write it to the lake."""
     nights = [date.fromisoformat(key) for key in context.partition_keys]
     if len(nights) == 1 and nights[0] not in landing.ready_dates():

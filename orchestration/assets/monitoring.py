@@ -21,7 +21,7 @@ from orchestration.summary import summarise_night
 )
 def nightly_summary(
     context: dg.AssetExecutionContext, lake: Lake, programme: ProgrammeFile
-) -> dg.MaterializeResult:  # type: ignore[type-arg]
+) -> dg.MaterializeResult:
     """Write the night's summary into the asset's metadata."""
     text = summarise_night(lake, programme.read(), date.fromisoformat(context.partition_key))
     return dg.MaterializeResult(metadata={"summary": dg.MetadataValue.md(f"```\n{text}\n```")})

@@ -88,7 +88,7 @@ def read_snapshot(lake: Lake, programme: ProgrammeFile) -> tuple[Snapshot, Actio
 )
 def randomisation(
     context: dg.AssetExecutionContext, lake: Lake, programme: ProgrammeFile
-) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:  # type: ignore[type-arg]
+) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
     """Check the matured log and report the offers' unadjusted effects."""
     snapshot, actions, training_date = read_snapshot(lake, programme)
     settings = programme.read()
@@ -130,7 +130,7 @@ def randomisation(
 )
 def lifecycle_rule(
     context: dg.AssetExecutionContext, lake: Lake, programme: ProgrammeFile, mlflow: Mlflow
-) -> dg.MaterializeResult:  # type: ignore[type-arg]
+) -> dg.MaterializeResult:
     """Register the first champion: past the threshold the reactivation offer, up to budget."""
     from ml.tracking.registry import PolicyRegistry
     from ml.tracking.runs import track_run
@@ -176,7 +176,7 @@ def lifecycle_rule(
 )
 def uplift_heads(
     context: dg.AssetExecutionContext, lake: Lake, programme: ProgrammeFile, mlflow: Mlflow
-) -> dg.MaterializeResult:  # type: ignore[type-arg]
+) -> dg.MaterializeResult:
     """Value and cost heads per lifecycle and action, registered as the candidate policy."""
     from ml.tracking.registry import PolicyRegistry
     from ml.tracking.runs import track_run

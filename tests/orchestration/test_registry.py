@@ -32,7 +32,7 @@ def test_a_registered_policy_comes_back_as_the_same_policy(registered):
     assert loaded.policy_hash == second.policy_hash
     same = loaded.policy.probabilities(contexts) == second.policy.probabilities(contexts)
     assert same.all()
-    assert registry.programme_of(second.version) == PROGRAMME
+    assert loaded.policy.attributes == PROGRAMME.attributes
 
 
 def test_a_champion_that_no_gate_passed_is_refused(registered):

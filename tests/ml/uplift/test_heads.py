@@ -6,7 +6,8 @@ from known_log import ACTIONS, PROGRAMME, make_rows
 
 from ml.core.errors import ContractError, SupportError
 from ml.core.logged import build_logged_decisions
-from ml.uplift.heads import fit_uplift_heads, load_heads, save_heads
+from ml.uplift.head_files import load_heads, save_heads
+from ml.uplift.heads import fit_uplift_heads
 
 COUPON = ACTIONS.action_ids.index("email_coupon_2")
 IDLE = ACTIONS.action_ids.index("email_coupon_5")

@@ -1,0 +1,128 @@
+"""Policies as files: JSON and LightGBM text, hashed; no pickle."""
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ml.allocation.budget import BudgetCut
+from ml.core.actions import ActionSet
+from ml.core.errors import ContractError
+from ml.core.programme import Attribute
+from ml.pipeline.policies import BudgetedPolicy, LifecycleRule, Scorer, UpliftScorer
+from ml.uplift.head_files import load_heads, save_heads
+
+
+def save_policy(policy: BudgetedPolicy, folder: Path) -> str:
+    """Write a policy as JSON and LightGBM text; no pickle.
+
+    Parameters
+    ----------
+    policy
+        What to write.
+    folder
+        Made if missing.
+
+    Returns
+    -------
+    str
+        The hash of everything written, as ``hash_policy`` gives it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    scorer: dict[str, Any]
+    if isinstance(policy.scorer, LifecycleRule):
+        scorer = {
+            "reactivation_action": policy.scorer.reactivation_action,
+            "inactivity_days": policy.scorer.inactivity_days,
+            "mean_value_effect": policy.scorer.mean_value_effect.tolist(),
+            "mean_cost_effect": policy.scorer.mean_cost_effect.tolist(),
+        }
+    elif isinstance(policy.scorer, UpliftScorer):
+        save_heads(policy.scorer.heads, folder / "heads")
+        scorer = {"fallback_cost": policy.scorer.fallback_cost.tolist()}
+    else:
+        raise ContractError(f"a policy of kind '{policy.kind}' cannot be saved")
+    actions = {
+        "action_ids": policy.actions.action_ids,
+        "families": policy.actions.families,
+        "channels": policy.actions.channels,
+        "face_values": policy.actions.face_values.tolist(),
+        "message_costs": policy.actions.message_costs.tolist(),
+    }
+    described = {
+        "kind": policy.kind,
+        "schema_hash": policy.schema_hash,
+        "floor": policy.floor,
+        "cut": asdict(policy.cut),
+        "actions": actions,
+        "attributes": [asdict(each) for each in policy.attributes],
+        "scorer": scorer,
+    }
+    (folder / "policy.json").write_text(json.dumps(described, indent=2, sort_keys=True))
+    return hash_policy(folder)
+
+
+def load_policy(folder: Path) -> BudgetedPolicy:
+    """Read what ``save_policy`` wrote.
+
+    Parameters
+    ----------
+    folder
+        With policy.json.
+
+    Returns
+    -------
+    BudgetedPolicy
+        Giving exactly the same probabilities as the one saved.
+
+    Raises
+    ------
+    ContractError
+        If the kind is unknown.
+    """
+    described = json.loads((folder / "policy.json").read_text())
+    saved = described["actions"]
+    actions = ActionSet(
+        action_ids=tuple(saved["action_ids"]),
+        families=tuple(saved["families"]),
+        channels=tuple(saved["channels"]),
+        face_values=np.array(saved["face_values"]),
+        message_costs=np.array(saved["message_costs"]),
+    )
+    values = described["scorer"]
+    scorer: Scorer
+    if described["kind"] == "lifecycle_rule":
+        scorer = LifecycleRule(
+            reactivation_action=values["reactivation_action"],
+            inactivity_days=values["inactivity_days"],
+            mean_value_effect=np.array(values["mean_value_effect"]),
+            mean_cost_effect=np.array(values["mean_cost_effect"]),
+        )
+    elif described["kind"] == "uplift":
+        scorer = UpliftScorer(load_heads(folder / "heads"), np.array(values["fallback_cost"]))
+    else:
+        raise ContractError(f"policy.json has the unknown kind '{described['kind']}'")
+    return BudgetedPolicy(
+        scorer=scorer,
+        actions=actions,
+        attributes=tuple(
+            Attribute(**{**each, "levels": tuple(each["levels"])})
+            for each in described["attributes"]
+        ),
+        schema_hash=described["schema_hash"],
+        floor=described["floor"],
+        cut=BudgetCut(**described["cut"]),
+    )
+
+
+def hash_policy(folder: Path) -> str:
+    """Return the SHA-256 over names and bytes of every file of a saved policy."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
