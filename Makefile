@@ -7,6 +7,13 @@ HOME_DIR ?= .liftloop-$(SOURCE)
 endif
 INPUT ?=
 DATE ?=
+WORLD ?=
+NIGHTS ?= 30
+SEEDS ?=
+OUT ?= .liftloop-world
+DAYS ?=
+CUSTOMERS ?=
+TRUTH ?=
 REISSUE ?=
 EXPORT ?=
 PYTHON ?= python3.11
@@ -17,7 +24,7 @@ STAMP := $(VENV)/.installed
 LIFTLOOP := LIFTLOOP_HOME=$(abspath $(HOME_DIR)) OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m orchestration.commands
 
 .DEFAULT_GOAL := help
-.PHONY: help install nightly validate plan-exploration test test-slow check fix ui clean
+.PHONY: help install nightly validate plan-exploration world loop bench test test-slow check fix ui clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -31,14 +38,23 @@ $(STAMP): pyproject.toml constraints.txt
 
 install: $(STAMP) ## Install everything into .venv from the lock
 
-nightly: $(STAMP) ## Run the loop for one night (SOURCE= INPUT= DATE= HOME_DIR= REISSUE=1 EXPORT=csv)
-	@$(LIFTLOOP) nightly --source $(SOURCE) $(if $(INPUT),--input '$(INPUT)') $(if $(DATE),--date $(DATE)) $(if $(REISSUE),--reissue) $(if $(EXPORT),--export-csv)
+nightly: $(STAMP) ## Run the loop for one night (SOURCE= INPUT= DATE= HOME_DIR= WORLD= REISSUE=1 EXPORT=csv)
+	@$(LIFTLOOP) nightly --source $(SOURCE) $(if $(WORLD),--world '$(WORLD)') $(if $(CUSTOMERS),--customers $(CUSTOMERS)) $(if $(INPUT),--input '$(INPUT)') $(if $(DATE),--date $(DATE)) $(if $(REISSUE),--reissue) $(if $(EXPORT),--export-csv)
 
 validate: $(STAMP) ## Check a delivery against the contract without loading it (INPUT=folder)
 	@$(LIFTLOOP) validate --input '$(INPUT)'
 
 plan-exploration: $(STAMP) ## How long to explore (EFFECT= SD= PER_WEEK= PROPENSITIES=no_offer=.4,a=.6)
 	@$(LIFTLOOP) plan-exploration --effect $(EFFECT) --standard-deviation $(SD) --decisions-per-week $(PER_WEEK) --propensities $(PROPENSITIES)
+
+world: $(STAMP) ## Write a simulated world's files (WORLD= OUT= DAYS= CUSTOMERS= TRUTH=1)
+	@$(LIFTLOOP) world --world '$(or $(WORLD),bakery)' --out '$(OUT)' $(if $(DAYS),--days $(DAYS)) $(if $(CUSTOMERS),--customers $(CUSTOMERS)) $(if $(TRUTH),--truth)
+
+loop: $(STAMP) ## Live the loop against oracle, rule, random (NIGHTS=30 WORLD=; SEEDS=20 many lives)
+	@OMP_NUM_THREADS=1 POLARS_MAX_THREADS=1 $(BIN)/python -W ignore -m benchmarks.studies.nightly_loop --nights $(NIGHTS) $(if $(WORLD),--world '$(WORLD)') $(if $(CUSTOMERS),--customers $(CUSTOMERS)) $(if $(SEEDS),--seeds $(SEEDS))
+
+bench: $(STAMP) ## Measure speed (benchmarks/performance); results belong in benchmarks/RESULTS.md
+	@$(BIN)/python -m benchmarks.performance.world
 
 test: $(STAMP) ## Run the tests
 	@$(BIN)/python -m pytest

@@ -1,4 +1,4 @@
-"""The command line behind the Makefile: nightly, validate, plan-exploration.
+"""The command line behind the Makefile: nightly, world, validate, plan-exploration.
 
 Reads: landing, lake. Writes: standard output; the jobs write the rest.
 """
@@ -158,6 +158,24 @@ def run_validate(parsed: argparse.Namespace) -> int:
     return 0 if refused.is_empty() else 1
 
 
+def run_world(parsed: argparse.Namespace) -> int:
+    """Write a simulated world's files: what a landing folder would hold, and the truth beside."""
+    from orchestration.sources.simulated import write_world
+
+    folder = Path(parsed.out)
+    if folder.exists() and any(folder.iterdir()):
+        raise ContractError(f"{folder} is not empty: choose another OUT")
+    n_rows = write_world(
+        parsed.world,
+        folder,
+        n_days=parsed.days,
+        n_customers=parsed.customers,
+        has_truth=parsed.truth,
+    )
+    print(f"wrote {n_rows:,} rows of the world {parsed.world} to {folder}")
+    return 0
+
+
 def run_plan_exploration(parsed: argparse.Namespace) -> int:
     """Say how long to explore to detect an effect."""
     from ml.ope.design import plan_exploration
@@ -200,7 +218,9 @@ def _open_source(parsed: argparse.Namespace, settings: Settings) -> Source:
     if parsed.source == "simulated":
         from orchestration.sources.simulated import SimulatedSource
 
-        source: Source = SimulatedSource(settings, n_customers=parsed.customers)
+        source: Source = SimulatedSource(
+            settings, world=parsed.world, n_customers=parsed.customers, seed=parsed.seed
+        )
     elif parsed.source == "hillstrom":
         from orchestration.sources.hillstrom import HillstromSource
 
@@ -255,10 +275,19 @@ def _build_parser() -> argparse.ArgumentParser:
     nightly.add_argument("--source", choices=("simulated", "hillstrom", "landing"), required=True)
     nightly.add_argument("--input", help="the source's file, for hillstrom")
     nightly.add_argument("--date", type=_parse_date, help="YYYY-MM-DD; default: the next night")
+    nightly.add_argument("--world", help="name of a new simulated world; see docs/worlds.md")
     nightly.add_argument("--customers", type=int, help="size of a new simulated world")
+    nightly.add_argument("--seed", type=int, help="seed of a new simulated world")
     nightly.add_argument("--reissue", action="store_true", help="redo a sealed night")
     nightly.add_argument("--export-csv", action="store_true", help="write a CSV for the provider")
     nightly.set_defaults(run=run_nightly)
+    world = commands.add_parser("world", help="write a simulated world's files")
+    world.add_argument("--world", required=True, help="a name of docs/worlds.md")
+    world.add_argument("--out", required=True, help="folder; gets a landing folder's layout")
+    world.add_argument("--days", type=int, help="days from day 0 on; default: the world's own")
+    world.add_argument("--customers", type=int)
+    world.add_argument("--truth", action="store_true", help="write each decision's truth beside")
+    world.set_defaults(run=run_world)
     validate = commands.add_parser("validate", help="check a delivery without loading it")
     validate.add_argument("--input", required=True)
     validate.set_defaults(run=run_validate)

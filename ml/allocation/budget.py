@@ -159,13 +159,18 @@ def exploration_cost(cost: np.ndarray, eligible: np.ndarray, *, floor: float) ->
 
 
 def reserve_for_chance(
-    probabilities: np.ndarray, cost: np.ndarray, *, n_customers: int, deviations: float
+    probabilities: np.ndarray,
+    cost: np.ndarray,
+    *,
+    n_solved: int,
+    n_customers: int,
+    deviations: float,
 ) -> float:
     """Return how much of a budget to hold back so that chance hardly ever exceeds it.
 
     Two things are random: the draws of the actions, and how the customers that the price was not
     solved on differ from those it was. The reserve is ``deviations`` standard deviations of both,
-    estimated on those that it was solved on.
+    estimated on customers that it was solved on.
 
     Parameters
     ----------
@@ -173,8 +178,10 @@ def reserve_for_chance(
         Policy of the customers that the price was solved on.
     cost : shape (m, K), currency
         Expected cost of each action.
+    n_solved
+        Customers of the night that the price is solved on.
     n_customers
-        All customers that the budget is for, at least m.
+        All customers that the night's budget is for, at least n_solved.
     deviations
         How many standard deviations; 3 leaves about one night in 700.
 
@@ -183,10 +190,9 @@ def reserve_for_chance(
     float
         Currency, for all ``n_customers``.
     """
-    n_solved = len(probabilities)
     n_other = n_customers - n_solved
     expected = (probabilities * cost).sum(axis=1)  # (m,)
     draw_variance = float(((probabilities * cost**2).sum(axis=1) - expected**2).mean())
-    spread = float(expected.var(ddof=1)) if n_solved > 1 else 0.0
+    spread = float(expected.var(ddof=1)) if len(expected) > 1 else 0.0
     cohort_variance = spread * n_other * (1 + n_other / n_solved)
     return deviations * float(np.sqrt(max(draw_variance, 0.0) * n_customers + cohort_variance))

@@ -41,6 +41,7 @@ class Actions(Delivered):
     face_value = dy.Float64(nullable=False, min=0)
     message_cost = dy.Float64(nullable=False, min=0)
     is_control = dy.Bool(nullable=False)
+    surface = dy.String(nullable=True)
 
     @dy.rule()
     def offer_has_channel(cls) -> pl.Expr:
@@ -126,6 +127,7 @@ class Events(Delivered):
     type = dy.String(nullable=False, min_length=1)
     amount = dy.Float64(nullable=True, min=0)
     decision_id = dy.String(nullable=True)
+    item = dy.String(nullable=True)
 
     @dy.rule()
     def amount_given(cls) -> pl.Expr:

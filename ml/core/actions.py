@@ -106,13 +106,16 @@ class ActionSet:
         return np.column_stack(columns)
 
 
-def read_actions(catalogue: pl.DataFrame) -> ActionSet:
+def read_actions(catalogue: pl.DataFrame, *, surface: str = "") -> ActionSet:
     """Build the action set from the action catalogue, control first, then by id.
 
     Parameters
     ----------
     catalogue
-        Columns action_id, family, channel, face_value, message_cost, is_control.
+        Columns action_id, family, channel, face_value, message_cost, is_control; with a column
+        surface, actions of other surfaces are left out.
+    surface
+        The programme's own; empty: every surface is.
 
     Returns
     -------
@@ -124,6 +127,8 @@ def read_actions(catalogue: pl.DataFrame) -> ActionSet:
     ContractError
         If there isn't exactly one control action, or nothing to offer.
     """
+    if surface and "surface" in catalogue.columns:
+        catalogue = catalogue.filter(pl.col("surface").fill_null(surface) == surface)
     ordered = catalogue.sort(pl.col("is_control").not_(), "action_id")
     n_controls = int(ordered["is_control"].sum())
     if n_controls != 1 or ordered.height < 2:

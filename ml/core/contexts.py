@@ -26,6 +26,7 @@ BEHAVIOUR_FEATURES = (
     "spend_90d",
     "redemptions_28d",
     "offers_28d",
+    "other_offers_7d",
 )
 
 

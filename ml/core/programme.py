@@ -42,6 +42,7 @@ class Programme:
     reactivation_action: str
     value_note: str
     cost_note: str
+    surface: str = ""
     learning_horizon_days: int = 7
     accounting_horizon_days: int = 28
     settlement_days: int = 1

@@ -59,6 +59,7 @@ class CustomerFeatures(dy.Schema):
     spend_90d = dy.Float64(nullable=False, min=0)
     redemptions_28d = dy.Int64(nullable=False, min=0)
     offers_28d = dy.Int64(nullable=False, min=0)
+    other_offers_7d = dy.Int64(nullable=False, min=0)
 
     @dy.rule()
     def known_lifecycle(cls) -> pl.Expr:

@@ -230,13 +230,15 @@ def check_night(
     )
 
 
-def to_contract(assignments: pl.DataFrame) -> pl.DataFrame:
+def to_contract(assignments: pl.DataFrame, programme: Programme) -> pl.DataFrame:
     """Return the night's table as the contract's ``assignments``: tomorrow's log.
 
     Parameters
     ----------
     assignments
         AssignmentTable rows.
+    programme
+        Names its surface.
 
     Returns
     -------
@@ -247,7 +249,7 @@ def to_contract(assignments: pl.DataFrame) -> pl.DataFrame:
         "decision_id",
         "customer_id",
         "decided_at",
-        pl.lit("lifecycle").alias("surface"),
+        pl.lit(programme.surface or programme.name).alias("surface"),
         "eligible_actions",
         "action_id",
         "propensity",

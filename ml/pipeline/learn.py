@@ -39,7 +39,9 @@ class Snapshot:
 def take_snapshot(rows: pl.DataFrame, *, programme: Programme, actions: ActionSet) -> Snapshot:
     """Split matured decisions into training and evaluation customers.
 
-    Holdout customers are left out: no policy decides about them.
+    Holdout customers are left out: no policy decides about them. So are decisions that left
+    nothing to chance (propensity 1 without a vector, a targeting rule's): they support no
+    comparison.
 
     Parameters
     ----------
@@ -61,7 +63,8 @@ def take_snapshot(rows: pl.DataFrame, *, programme: Programme, actions: ActionSe
     SupportError
         If there is no matured decision.
     """
-    decided = rows.filter(~pl.col("is_holdout")).sort("decision_id")
+    is_random = pl.col("eligible_propensities").is_not_null() | (pl.col("propensity") < 1)
+    decided = rows.filter(~pl.col("is_holdout") & is_random).sort("decision_id")
     if decided.is_empty():
         raise SupportError(
             "no matured decision yet: training needs decisions at least "
@@ -115,6 +118,7 @@ def fit_candidate(
     """
     heads = fit_uplift_heads(
         snapshot.training,
+        actions=actions,
         minimum_support=programme.minimum_support,
         seed=programme.seed,
         progress=progress,
@@ -172,8 +176,14 @@ def fit_lifecycle_rule(
 def _freeze(
     scorer: Scorer, snapshot: Snapshot, *, programme: Programme, actions: ActionSet
 ) -> BudgetedPolicy:
-    """Return the scorer's policy with its cut solved on training decisions."""
+    """Return the scorer's policy with its cut solved on training decisions.
+
+    With the reserve of a night of the log's mean size, as the nights that it decides will have.
+    """
     contexts = snapshot.training.contexts
+    n_nights = max(1, snapshot.everything.contexts.frame["decision_date"].n_unique())
+    n_night = max(1, round(snapshot.everything.n_decisions / n_nights))
+    n_solved = max(1, min(n_night, round(snapshot.training.n_decisions / n_nights)))
     policy = BudgetedPolicy(
         scorer=scorer,
         actions=actions,
@@ -186,6 +196,7 @@ def _freeze(
         contexts.eligible,
         budget=programme.budget_per_decision * contexts.n_customers,
         is_solved_on=np.ones(contexts.n_customers, dtype=bool),
+        typical_night=(n_night, n_solved),
     )
 
 
@@ -223,24 +234,25 @@ def describe_heads(candidate: BudgetedPolicy) -> pl.DataFrame:
     -------
     pl.DataFrame
         lifecycle, action_id, n_rows, is_supported, value_effect and cost_effect (mean, currency
-        per decision), value_slope and cost_slope (0 = abstains and uses the mean).
+        per decision), value_slope and cost_slope (of the offer's family; 0 = abstains and uses the
+        mean).
     """
     if not isinstance(candidate.scorer, UpliftScorer):
         raise ContractError(f"a {candidate.kind} policy has no heads to describe")
-    names = candidate.actions.action_ids
+    names, heads = candidate.actions.action_ids, candidate.scorer.heads
     return pl.DataFrame(
         [
             {
                 "lifecycle": head.lifecycle,
-                "action_id": names[each.action],
-                "n_rows": each.n_rows,
-                "is_supported": each.is_supported,
-                "value_effect": each.value_calibration.mean_effect,
-                "value_slope": each.value_calibration.slope,
-                "cost_effect": each.cost_calibration.mean_effect,
-                "cost_slope": each.cost_calibration.slope,
+                "action_id": names[action],
+                "n_rows": int(head.n_rows[action]),
+                "is_supported": bool(head.is_supported[action]),
+                "value_effect": float(head.value_effect[action]),
+                "value_slope": heads.value_calibration[action].slope,
+                "cost_effect": float(head.cost_effect[action]),
+                "cost_slope": heads.cost_calibration[action].slope,
             }
-            for head in candidate.scorer.heads.heads
-            for each in head.actions
+            for head in heads.heads
+            for action in range(1, len(names))
         ]
     )

@@ -148,7 +148,13 @@ class BudgetedPolicy:
         return explore(target, eligible, floor=self.floor)
 
     def spend(
-        self, scores: Scores, eligible: np.ndarray, *, budget: float, is_solved_on: np.ndarray
+        self,
+        scores: Scores,
+        eligible: np.ndarray,
+        *,
+        budget: float,
+        is_solved_on: np.ndarray,
+        typical_night: tuple[int, int] | None = None,
     ) -> "BudgetedPolicy":
         """Return the policy whose cut spends a budget on the given customers.
 
@@ -166,6 +172,9 @@ class BudgetedPolicy:
             Total for all n, currency.
         is_solved_on : shape (n,), bool
             Not in the evaluation cohort.
+        typical_night
+            Where the given customers are many nights': how many a night has, and how many of
+            those the price is solved on; the reserve is such nights'. None: they are one night.
 
         Returns
         -------
@@ -200,12 +209,15 @@ class BudgetedPolicy:
             return replace(self, cut=cut)
 
         first = solve(budget, solved)
+        n_night, n_solved = typical_night or (len(eligible), int(solved.sum()))
         reserve = reserve_for_chance(
             first.mix(scores, eligible)[solved],
             scores.cost_effect[solved],
-            n_customers=len(eligible),
+            n_solved=n_solved,
+            n_customers=n_night,
             deviations=RESERVE_DEVIATIONS,
         )
+        reserve *= len(eligible) / n_night
         available = budget - reserve
         for _ in range(_TIGHTENINGS):
             policy = solve(available, solved)

@@ -1,19 +1,48 @@
-"""A world's days: decisions go in, the events they lead to come out, truths beside them."""
+"""A world's days: decisions go in, the events they lead to come out."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
+from functools import cached_property
+from typing import Any, TypeVar
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 
 from ml.core.actions import ActionSet, read_actions
-from ml.core.hashing import hash_text, hash_uniform
+from ml.core.hashing import hash_uniform
 from ml.core.policy import draw_actions
-from ml.simulate.config import WorldConfig
-from ml.simulate.customers import Population, deliver_customers, draw_population
+from ml.simulate.config import CHANNELS, OTHER_ACTION, OTHER_SURFACE, WorldConfig
+from ml.simulate.dynamics import (
+    N_COHORTS,
+    Circumstances,
+    Customers,
+    Draws,
+    Happened,
+    Moved,
+    close_day,
+    draw_day,
+    eligible_actions,
+    live_day,
+    open_customers,
+)
+from ml.simulate.media import MediaHistory, deliver_media, draw_media
+from ml.simulate.population import (
+    People,
+    Population,
+    describe_customers,
+    describe_reach,
+    draw_population,
+    midnight_of,
+)
 
 Tables = dict[str, pl.DataFrame]
+_Arrays = TypeVar("_Arrays", Customers, Happened, Moved)
 
+BLOCK = 65_536
+_THREADS = 2
+_WEEKS_AHEAD = 60
 _EVENT_SCHEMA: dict[str, pl.DataType] = {
     "customer_id": pl.String(),
     "occurred_at": pl.Datetime("us", "UTC"),
@@ -21,6 +50,13 @@ _EVENT_SCHEMA: dict[str, pl.DataType] = {
     "type": pl.String(),
     "amount": pl.Float64(),
     "decision_id": pl.String(),
+    "item": pl.String(),
+}
+_RECEIPT_SCHEMA: dict[str, pl.DataType] = {
+    "decision_id": pl.String(),
+    "status": pl.String(),
+    "realised_action_id": pl.String(),
+    "delivered_at": pl.Datetime("us", "UTC"),
 }
 
 
@@ -28,82 +64,147 @@ _EVENT_SCHEMA: dict[str, pl.DataType] = {
 class WorldState:
     """Where the world stands before a day.
 
-    ``customers`` has one row per customer in population order: is_dormant, has_bought (since the
-    last decision day), offer (index), offer_days_left, is_redeemed, decision_id. ``pending`` are
-    events that nobody has delivered yet.
+    ``customers`` are in population order; ``decision_ids``, shape (N,), name the decision behind
+    each customer's offer; ``pending`` are events that nobody has delivered yet.
     """
 
     day: int
-    customers: pl.DataFrame
+    customers: Customers
+    decision_ids: pl.Series
     pending: pl.DataFrame
+
+    def to_frame(self) -> pl.DataFrame:
+        """Return customers and their decisions as one frame, to be kept."""
+        return self.customers.to_frame().with_columns(self.decision_ids.alias("decision_id"))
+
+    @classmethod
+    def from_frame(cls, day: int, frame: pl.DataFrame, pending: pl.DataFrame) -> "WorldState":
+        """Return the state that ``to_frame`` and ``pending`` were kept of."""
+        customers = Customers.from_frame(frame.drop("decision_id"))
+        return cls(day, customers, frame["decision_id"], pending)
 
 
 class World:
     """One world: ``open_day`` makes it, ``step`` lives one day of it.
 
     A day is a function of the config, the state before it and the decisions taken that day;
-    nothing else. Same config and decisions, same bytes.
+    nothing else. Chance is drawn per block of customers, day and purpose, whatever is decided:
+    two policies in one world meet the same luck, and the number of threads changes nothing.
     """
 
     def __init__(self, config: WorldConfig) -> None:
         self.config = config
         self.population: Population = draw_population(config)
-        self.actions: ActionSet = read_actions(config.offers_frame())
-        by_id = {offer.action_id: offer for offer in config.offers}
-        ordered = [by_id[action] for action in self.actions.action_ids]
-        self._strength = np.array([offer.strength for offer in ordered])
-        self._warm_start = np.array([offer.warm_start_weight for offer in ordered])
-        reach = dict(zip(("email", "push", "text"), self.population.reach.T, strict=True))
-        self.eligible = np.column_stack(
-            [
-                np.ones(self.population.n_customers, dtype=bool) if not channel else reach[channel]
-                for channel in self.actions.channels
-            ]
+        self.actions: ActionSet = read_actions(
+            config.offers_frame(), surface=config.programme.surface
         )
-        programme = config.programme
-        ids = self.population.customer_id
-        self._cohort = hash_text(ids, salt="cohort") % programme.n_cohorts
-        self._is_holdout = hash_uniform(ids, salt="holdout") < programme.holdout_share
+        offers = config.ordered_offers
+        self.channel_of = np.array(
+            [CHANNELS.index(each.channel) if each.channel else -1 for each in offers]
+        )
+        self._warm_start = np.array([each.warm_start_weight for each in offers])
+        self._positions = {action: index for index, action in enumerate(self.actions.action_ids)}
+
+    @property
+    def n_customers(self) -> int:
+        """Number of customers, N."""
+        return self.population.n_customers
+
+    @cached_property
+    def media(self) -> MediaHistory | None:
+        """The world's media, from before it began."""
+        if self.config.media is None:
+            return None
+        return draw_media(
+            self.config.media,
+            seed=self.config.seed,
+            n_weeks=_WEEKS_AHEAD,
+            weekday=self.config.demand.weekday_on_visit,
+        )
 
     def date_of(self, day: int) -> date:
         """Return the date of a day number."""
         return self.config.first_date + timedelta(days=day)
 
+    def circumstances(self, day: int) -> Circumstances:
+        """Return what is the same for everybody on a day, drifts included."""
+        config, offers = self.config, self.config.ordered_offers
+        price = 2.0 if config.has_drifted("costs", day) else 1.0
+        force = np.ones(len(offers))
+        if config.has_drifted("wear_out", day):
+            force[int(np.argmax([each.purchase_strength for each in offers]))] = 0.2
+        shift = config.demand.weekday_on_visit[self.date_of(day).weekday()]
+        if self.media is not None:
+            shift += self.media.lift_on(day)
+
+        def per_offer(values: list[float], factor: np.ndarray | float) -> np.ndarray:
+            return (np.array(values) * factor).astype(np.float32)
+
+        return Circumstances(
+            visit_shift=shift,
+            visit_strength=per_offer([each.visit_strength for each in offers], force),
+            purchase_strength=per_offer([each.purchase_strength for each in offers], force),
+            ticket_strength=per_offer([each.ticket_strength for each in offers], force),
+            face_value=np.array([each.face_value for each in offers]) * price,
+            message_cost=np.array([each.message_cost for each in offers]) * price,
+            is_tastes_turned=config.has_drifted("tastes", day),
+        )
+
     def open_day(self) -> tuple[WorldState, Tables]:
-        """Live the burn-in without offers and return the first day's delivery.
+        """Live the burn-in under the targeting rule and return the first day's delivery.
 
         Returns
         -------
         tuple
-            The state before day 0, and the contract tables to deliver for the first date.
+            The state before day 0, and the contract tables to deliver for the first date, with
+            the rule's log and the media history.
         """
-        n = self.population.n_customers
-        random = np.random.default_rng([self.config.seed, 2])
-        customers = pl.DataFrame(
-            {
-                "is_dormant": random.random(n) < 0.45,
-                "has_bought": np.zeros(n, dtype=bool),
-                "offer": np.zeros(n, dtype=np.int64),
-                "offer_days_left": np.zeros(n, dtype=np.int64),
-                "is_redeemed": np.zeros(n, dtype=bool),
-                "decision_id": pl.Series([None] * n, dtype=pl.String),
-            }
+        config, n = self.config, self.n_customers
+        customers = open_customers(config, n, np.random.default_rng([config.seed, 2]))
+        first_tier = customers.tier
+        state = WorldState(
+            day=-config.burn_in_days,
+            customers=customers,
+            decision_ids=pl.Series("decision_id", [None] * n, dtype=pl.String),
+            pending=pl.DataFrame(schema=_EVENT_SCHEMA),
         )
-        state = WorldState(-self.config.burn_in_days, customers, pl.DataFrame(schema=_EVENT_SCHEMA))
-        no_decisions = self.randomise(state).head(0)
         deliveries: list[Tables] = []
         while state.day < 0:
-            state, tables = self.step(state, no_decisions)
-            deliveries.append(tables)
-        events = pl.concat([tables["events"] for tables in deliveries])
-        present = np.flatnonzero(self.population.signup_day < 0)
-        tables = deliver_customers(self.config, self.population, present)
-        return state, {**tables, "actions": self.config.offers_frame(), "events": events}
+            sends = self.target(state)
+            state, tables = self.step(state, sends)
+            deliveries.append({**tables, "assignments": pl.concat([tables["assignments"], sends])})
+        present = np.flatnonzero(self.population.people.signup_day < 0)
+        early = np.flatnonzero(self.population.people.signup_day < -config.burn_in_days)
+        opened: Tables = {
+            "customers": describe_customers(config, self.population, early, tier=first_tier[early]),
+            "contactability": describe_reach(config, self.population, early),
+        }
+        tables = _join_tables([opened, *deliveries])
+        known = tables["customers"]["customer_id"].n_unique()
+        if known != len(present):
+            raise AssertionError(f"{known} customers delivered, {len(present)} signed up")
+        tables["actions"] = config.offers_frame()
+        if self.media is not None:
+            start = N_COHORTS * self.media.first_week
+            tables |= deliver_media(self.media, config.first_date, from_day=start, until_day=0)
+        return state, tables
 
     def due(self, state: WorldState) -> np.ndarray:
         """Return which customers are decided on in the state's day, shape (N,), bool."""
-        signed_up = self.population.signup_day < state.day
-        return (self._cohort == state.day % self.config.programme.n_cohorts) & signed_up
+        people = self.population.people
+        return (people.cohort == state.day % N_COHORTS) & (people.signup_day < state.day)
+
+    def logging_policy(self, people: People, customers: Customers) -> np.ndarray:
+        """Return the warm-start experiment's propensities, shape (n, K), rows sum to 1.
+
+        Each eligible action in proportion to its warm-start weight.
+        """
+        weights = eligible_actions(people, customers, self.channel_of) * self._warm_start
+        return weights / weights.sum(axis=1, keepdims=True)
+
+    def draw(self, policy: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
+        """Draw an action per row of a policy, shape (n,), int8."""
+        return draw_actions(policy, uniforms).astype(np.int8)
 
     def randomise(self, state: WorldState) -> pl.DataFrame:
         """Return the warm-start experiment's decisions for the state's day.
@@ -121,42 +222,101 @@ class World:
         pl.DataFrame
             The contract's ``assignments``.
         """
-        rows = np.flatnonzero(self.due(state) & ~self._is_holdout)
-        weights = self.eligible[rows] * self._warm_start
-        propensities = weights / weights.sum(axis=1, keepdims=True)
+        people = self.population.people
+        rows = np.flatnonzero(self.due(state) & ~people.is_holdout)
+        policy = self.logging_policy(people.take(rows), state.customers.take(rows))
+        keys = self.population.customer_id[rows] + f":{self.date_of(state.day)}"
+        taken = self.draw(policy, hash_uniform(keys, salt=f"warm-start-{self.config.seed}"))
+        log = self.log_decisions(
+            state, rows, taken, policy, arm="warm_start", policy_version="warm-start"
+        ).with_columns(
+            pl.lit("warm_start").alias("experiment"), pl.lit(True).alias("is_exploration")
+        )
+        if self.config.has_drifted("propensities", state.day):
+            is_kept = pl.int_range(pl.len()) % 2 == 0
+            log = log.with_columns(
+                pl.when(is_kept).then(column) for column in ("propensity", "eligible_propensities")
+            )
+        return log
+
+    def target(self, state: WorldState) -> pl.DataFrame:
+        """Return what the targeting rule sent on the state's day, before the experiment.
+
+        Confounded: it knows who sleeps, which no feature does. Sleepers with e-mail get the
+        deepest e-mail coupon, customers of high preference with the app the push ad; nobody else
+        is logged. Propensity 1: the rule left nothing to chance.
+        """
+        people, config = self.population.people, self.config
+        deepest = self._positions.get("email_coupon_5")
+        nudge = self._positions.get("push_ad")
+        if not config.has_targeting_rule or deepest is None or nudge is None:
+            return self.randomise(state).head(0)
+        eligible = eligible_actions(people, state.customers, self.channel_of)
+        is_sent = self.due(state) & ~people.is_holdout
+        wakes = is_sent & state.customers.is_dormant & eligible[:, deepest]
+        nudges = is_sent & ~wakes & (people.preference > 1) & eligible[:, nudge]
+        rows = np.flatnonzero(wakes | nudges)
+        taken = np.where(wakes[rows], deepest, nudge).astype(np.int8)
+        policy = np.zeros((len(rows), self.actions.n_actions))
+        policy[np.arange(len(rows)), taken] = 1.0
+        log = self.log_decisions(
+            state, rows, taken, policy, arm="targeting_rule", policy_version="targeting-rule"
+        )
+        return log.with_columns(
+            pl.lit(None, dtype=log.schema["eligible_propensities"]).alias("eligible_propensities")
+        )
+
+    def log_decisions(
+        self,
+        state: WorldState,
+        rows: np.ndarray,
+        taken: np.ndarray,
+        policy: np.ndarray,
+        *,
+        arm: str,
+        policy_version: str,
+    ) -> pl.DataFrame:
+        """Return the contract's ``assignments`` of decisions taken on the state's day.
+
+        Parameters
+        ----------
+        state
+            Before the day.
+        rows : shape (m,), indices
+            Customers.
+        taken : shape (m,), int
+            Actions.
+        policy : shape (m, K)
+            Propensities; what is 0 is logged as not eligible.
+        arm, policy_version
+            Go into every row.
+
+        Returns
+        -------
+        pl.DataFrame
+            In order of ``rows``.
+        """
+        names = np.array(self.actions.action_ids)
+        listed, columns = np.nonzero(policy > 0)
+        offsets: Any = pa.array(np.searchsorted(listed, np.arange(len(rows) + 1)).astype(np.int32))
+        lists: Any = pa.ListArray
+        eligible = lists.from_arrays(offsets, pa.array(names).take(pa.array(columns)))
+        vector = lists.from_arrays(offsets, pa.array(policy[listed, columns]))
         day = self.date_of(state.day)
         ids = self.population.customer_id[rows]
-        uniforms = hash_uniform(ids + f":{day}", salt=f"warm-start-{self.config.seed}")
-        taken = draw_actions(propensities, uniforms)
-        wide = pl.DataFrame(
-            {
-                "customer_id": ids,
-                "taken": taken,
-                "propensity": propensities[np.arange(len(rows)), taken],
-            }
-        )
-        names = np.array(self.actions.action_ids)
-        return wide.select(
+        return pl.DataFrame({"customer_id": ids}).select(
             (pl.lit(f"{day}:") + pl.col("customer_id")).alias("decision_id"),
             "customer_id",
-            pl.lit(_decided_at(day)).alias("decided_at"),
-            pl.lit("lifecycle").alias("surface"),
-            pl.Series(
-                "eligible_actions",
-                [names[row].tolist() for row in self.eligible[rows]],
-                dtype=pl.List(pl.String),
-            ),
-            pl.Series("action_id", names[taken]),
-            "propensity",
-            pl.Series(
-                "eligible_propensities",
-                [p[e].tolist() for p, e in zip(propensities, self.eligible[rows], strict=True)],
-                dtype=pl.List(pl.Float64),
-            ),
-            pl.lit("warm-start").alias("policy_version"),
-            pl.lit("warm_start").alias("arm"),
-            pl.lit("warm-start-1").alias("experiment"),
-            pl.lit(True).alias("is_exploration"),
+            pl.lit(self._at(state.day, hour=1, minute=30)).alias("decided_at"),
+            pl.lit(self.config.programme.surface).alias("surface"),
+            pl.Series("eligible_actions", pl.from_arrow(eligible), dtype=pl.List(pl.String)),
+            pl.Series("action_id", names[taken], dtype=pl.String),
+            pl.Series("propensity", policy[np.arange(len(rows)), taken]),
+            pl.Series("eligible_propensities", pl.from_arrow(vector), dtype=pl.List(pl.Float64)),
+            pl.lit(policy_version).alias("policy_version"),
+            pl.lit(arm).alias("arm"),
+            pl.lit(None, dtype=pl.String).alias("experiment"),
+            pl.lit(False).alias("is_exploration"),
         )
 
     def step(self, state: WorldState, decisions: pl.DataFrame) -> tuple[WorldState, Tables]:
@@ -167,203 +327,232 @@ class World:
         state
             Before the day.
         decisions
-            The day's decisions: decision_id, customer_id, action_id.
+            Columns decision_id, customer_id, action_id: what was assigned for the day; at most
+            one row per customer, and on open channels.
 
         Returns
         -------
         tuple
-            The state after the day, and the contract tables that are delivered before the next
-            decision: customers, contactability, deliveries, events.
+            The state before the next day, and the tables to deliver for it: new customers and
+            tiers, opt-outs, receipts, the other programme's assignments, media, and the events
+            that became available.
         """
-        day = state.day
-        random = np.random.default_rng([self.config.seed, 3, day + 10_000])
-        n = self.population.n_customers
-        dormant, bought = self._move_lifecycles(state, random.random(n))
-        table = state.customers
-        offer = table["offer"].to_numpy().copy()
-        days_left = table["offer_days_left"].to_numpy().copy()
-        redeemed = table["is_redeemed"].to_numpy().copy()
-        decision_ids = table["decision_id"]
-        fails = random.random(n) < self.config.delivery_failure
-        receipts = pl.DataFrame(
-            schema={
-                "decision_id": pl.String,
-                "status": pl.String,
-                "realised_action_id": pl.String,
-                "delivered_at": pl.Datetime("us", "UTC"),
-            }
-        )
-        if decisions.height:
-            rows = decisions["customer_id"].cast(pl.Int64).to_numpy()
-            assigned = self.actions.index_of(decisions["action_id"])
-            realised = np.where(fails[rows], 0, assigned)
-            offer[rows], days_left[rows], redeemed[rows] = realised, 7, False
-            decision_ids = decision_ids.scatter(rows, decisions["decision_id"])
-            receipts = pl.DataFrame(
-                {
-                    "decision_id": decisions["decision_id"],
-                    "status": np.where(realised == assigned, "delivered", "failed"),
-                    "realised_action_id": np.array(self.actions.action_ids)[realised],
-                }
-            ).with_columns(pl.lit(_decided_at(self.date_of(day), hour=2)).alias("delivered_at"))
-        active_offer = np.where(days_left > 0, offer, 0)
-        probability = self.purchase_probability(dormant, active_offer)
-        present = self.population.signup_day < day
-        buys = present & (random.random(n) < probability)
-        ticket = np.exp(
-            self.config.ticket_log_mean
-            + 0.2 * self.population.preference
-            + self.config.ticket_log_sd * random.normal(0, 1, n)
-        ).round(2)
-        redeems = (
-            buys
-            & ~redeemed
-            & (self.actions.face_values[active_offer] > 0)
-            & (random.random(n) < self.config.redemption_probability)
-        )
-        visits = buys | (present & (random.random(n) < self._visit_probability(dormant)))
-        events = self._write_events(
-            day, visits, buys, redeems, ticket, active_offer, decision_ids, random
-        )
-        pool = pl.concat([state.pending, events])
-        next_midnight = _midnight(self.date_of(day + 1))
-        is_out = pool["available_at"] < next_midnight
-        after = WorldState(
-            day=day + 1,
-            customers=pl.DataFrame(
-                {
-                    "is_dormant": dormant,
-                    "has_bought": bought | buys,
-                    "offer": offer,
-                    "offer_days_left": np.maximum(days_left - 1, 0),
-                    "is_redeemed": redeemed | redeems,
-                    "decision_id": decision_ids,
-                }
-            ),
-            pending=pool.filter(~is_out),
-        )
-        joined = np.flatnonzero(self.population.signup_day == day)
-        arrivals = deliver_customers(self.config, self.population, joined)
-        return after, {
-            **arrivals,
-            "deliveries": receipts,
+        day, n = state.day, self.n_customers
+        assigned = np.full(n, -1, dtype=np.int8)
+        decision_ids = state.decision_ids
+        decided = decisions["customer_id"].cast(pl.Int64).to_numpy()
+        if len(decided):
+            assigned[decided] = self.actions.index_of(decisions["action_id"])
+        before, draws, happened, after, moved = self._live(state, assigned)
+        arrived = happened.realised > 0
+        if len(decided):
+            reached = np.flatnonzero(arrived[decided])
+            decision_ids = decision_ids.clone().scatter(
+                decided[reached], decisions["decision_id"][reached]
+            )
+        events = self._write_events(day, happened, draws, decision_ids)
+        pool = pl.concat([state.pending, events]) if state.pending.height else events
+        is_out = pool["available_at"] < self._at(day + 1)
+        tables = {
+            "customers": self._write_customers(day, before, after, moved),
+            "contactability": self._write_contactability(day, before, happened, moved),
+            "assignments": self._write_other(day, moved),
+            "deliveries": self._write_receipts(day, decisions, assigned, happened.realised),
             "events": pool.filter(is_out).sort("available_at", "customer_id", "type"),
         }
-
-    def purchase_probability(self, is_dormant: np.ndarray, offer: np.ndarray) -> np.ndarray:
-        """Return the daily probability of a purchase.
-
-        logit p = base(dormant) + scale preference + responsiveness strength(offer) m, with m =
-        1.4 for dormant customers and 1 for others.
-
-        Parameters
-        ----------
-        is_dormant : shape (N,), bool
-            Which customers sleep.
-        offer : shape (N,), int
-            Index of each customer's active offer.
-
-        Returns
-        -------
-        np.ndarray
-            Shape (N,).
-        """
-        config, population = self.config, self.population
-        base = np.where(is_dormant, config.dormant_log_odds, config.active_log_odds)
-        push = population.responsiveness * self._strength[offer] * np.where(is_dormant, 1.4, 1.0)
-        return 1 / (1 + np.exp(-(base + config.preference_scale * population.preference + push)))
-
-    def true_outcomes(self, state: WorldState) -> tuple[np.ndarray, np.ndarray]:
-        """Return the expected value and cost until the next decision, for every action.
-
-        Exact for a decision taken on the state's day: within the horizon the daily purchase
-        probability is constant. Assigned, not realised, action: failed deliveries are in it.
-
-        Parameters
-        ----------
-        state
-            Before the day.
-
-        Returns
-        -------
-        tuple
-            Value and cost, each of shape (N, K), currency.
-        """
-        config, population = self.config, self.population
-        n, k = population.n_customers, self.actions.n_actions
-        random = np.random.default_rng([config.seed, 3, state.day + 10_000])
-        dormant, _ = self._move_lifecycles(state, random.random(n))
-        mean_ticket = np.exp(
-            config.ticket_log_mean + 0.2 * population.preference + config.ticket_log_sd**2 / 2
-        )
-        value, cost = np.empty((n, k)), np.empty((n, k))
-        for action in range(k):
-            p = self.purchase_probability(dormant, np.full(n, action))
-            value[:, action] = config.programme.margin * mean_ticket * 7 * p
-            redeemed = 1 - (1 - p * config.redemption_probability) ** 7
-            cost[:, action] = (
-                self.actions.message_costs[action] + self.actions.face_values[action] * redeemed
+        if self.media is not None:
+            tables |= deliver_media(
+                self.media, self.config.first_date, from_day=day, until_day=day + 1
             )
-        arrives = 1 - config.delivery_failure
-        value = arrives * value + (1 - arrives) * value[:, :1]
-        return value, arrives * cost
+        if self.config.has_drifted("costs", day + 1) and not self.config.has_drifted("costs", day):
+            tables["actions"] = self.config.offers_frame(day + 1)
+        return WorldState(day + 1, after, decision_ids, pool.filter(~is_out)), tables
 
-    def _move_lifecycles(
-        self, state: WorldState, uniforms: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Update dormancy of the customers whose decision day it is."""
-        dormant = state.customers["is_dormant"].to_numpy()
-        bought = state.customers["has_bought"].to_numpy()
-        due = self._cohort == state.day % self.config.programme.n_cohorts
-        moved = np.where(bought, False, dormant | (uniforms < self.config.falls_dormant))
-        return np.where(due, moved, dormant), np.where(due, False, bought)
+    def _live(
+        self, state: WorldState, assigned: np.ndarray
+    ) -> tuple[Customers, Draws, Happened, Customers, Moved]:
+        """Live the day block by block; return state, chance and happenings of all."""
+        day, today, people = state.day, self.circumstances(state.day), self.population.people
 
-    def _visit_probability(self, is_dormant: np.ndarray) -> np.ndarray:
-        """Return the daily probability of a visit without a purchase."""
-        logit = self.config.visit_log_odds - 1.8 * is_dormant + 0.5 * self.population.preference
-        return np.asarray(1 / (1 + np.exp(-logit)))
+        def live_block(block: int) -> tuple[Draws, Happened, Customers, Customers, Moved]:
+            rows = slice(block * BLOCK, min((block + 1) * BLOCK, self.n_customers))
+            key = [self.config.seed, 3, block, day + 10_000]
+            draws = draw_day(np.random.default_rng(key), rows.stop - rows.start)
+            mine = people.take(rows)
+            lived, happened = live_day(
+                self.config,
+                mine,
+                state.customers.take(rows),
+                draws,
+                today,
+                day=day,
+                assigned=assigned[rows],
+            )
+            after, moved = close_day(self.config, mine, lived, draws, day=day)
+            return draws, happened, lived, after, moved
+
+        n_blocks = -(-self.n_customers // BLOCK)
+        if n_blocks == 1:
+            parts = [live_block(0)]
+        else:
+            with ThreadPoolExecutor(_THREADS) as pool:
+                parts = list(pool.map(live_block, range(n_blocks)))
+        all_draws, happened, lived, after, moved = zip(*parts, strict=True)
+        uniform = {
+            name: np.concatenate([each.uniform[name] for each in all_draws])
+            for name in ("browses", "about", "second", "late")
+        }
+        return (
+            _join_arrays(lived),
+            Draws(uniform, all_draws[0].ticket[:0]),
+            _join_arrays(happened),
+            _join_arrays(after),
+            _join_arrays(moved),
+        )
+
+    def _write_customers(
+        self, day: int, before: Customers, after: Customers, moved: Moved
+    ) -> pl.DataFrame:
+        """Return who signed up today, and who begins tomorrow in another tier."""
+        people = self.population.people
+        joined = np.flatnonzero(people.signup_day == day)
+        changed = np.flatnonzero(moved.moves_tier)
+        evening = pl.Series([self._at(day, hour=23, minute=55)], dtype=pl.Datetime("us", "UTC"))
+        return pl.concat(
+            [
+                describe_customers(self.config, self.population, joined, tier=before.tier[joined]),
+                describe_customers(
+                    self.config,
+                    self.population,
+                    changed,
+                    tier=after.tier[changed],
+                    known_from=evening.new_from_index(0, len(changed)),
+                ),
+            ]
+        )
+
+    def _write_contactability(
+        self, day: int, before: Customers, happened: Happened, moved: Moved
+    ) -> pl.DataFrame:
+        """Return the channels of who signed up, and those that closed or opened again."""
+        people, ids = self.population.people, self.population.customer_id
+        joined = np.flatnonzero(people.signup_day == day)
+        left = np.flatnonzero(happened.opted_out >= 0)
+        parts = [
+            describe_reach(self.config, self.population, joined),
+            pl.DataFrame(
+                {
+                    "customer_id": ids[left],
+                    "channel": np.array(CHANNELS)[happened.opted_out[left]],
+                },
+                schema_overrides={"channel": pl.String},
+            ).select(
+                "customer_id",
+                "channel",
+                pl.lit(self._at(day, hour=12)).alias("valid_from"),
+                pl.lit(False).alias("is_allowed"),
+            ),
+        ]
+        back = np.flatnonzero(moved.returns)
+        for position, channel in enumerate(CHANNELS):
+            rows = back[(before.closed[back] >> position) & 1 == 1]
+            parts.append(
+                pl.DataFrame({"customer_id": ids[rows]}).select(
+                    "customer_id",
+                    pl.lit(channel).alias("channel"),
+                    pl.lit(self._at(day, hour=23, minute=55)).alias("valid_from"),
+                    pl.lit(True).alias("is_allowed"),
+                )
+            )
+        return pl.concat(parts)
+
+    def _write_other(self, day: int, moved: Moved) -> pl.DataFrame:
+        """Return the other programme's decisions of this evening, with their propensities."""
+        other, people = self.config.other_programme, self.population.people
+        tomorrow = (people.cohort == (day + 1) % N_COHORTS) & (people.signup_day <= day)
+        rows = np.flatnonzero(tomorrow & people.has_app & (other is not None))
+        share = 0.5 if other is None else other.share
+        is_given = moved.is_offered_other[rows]
+        names = [self.actions.action_ids[0], OTHER_ACTION]
+        return pl.DataFrame({"customer_id": self.population.customer_id[rows]}).select(
+            (pl.lit(f"{OTHER_SURFACE}:{self.date_of(day)}:") + pl.col("customer_id")).alias(
+                "decision_id"
+            ),
+            "customer_id",
+            pl.lit(self._at(day, hour=20)).alias("decided_at"),
+            pl.lit(OTHER_SURFACE).alias("surface"),
+            pl.lit(pl.Series([names])).first().alias("eligible_actions"),
+            pl.Series("action_id", np.where(is_given, names[1], names[0]), dtype=pl.String),
+            pl.Series("propensity", np.where(is_given, share, 1 - share), dtype=pl.Float64),
+            pl.lit(pl.Series([[1 - share, share]])).first().alias("eligible_propensities"),
+            pl.lit("free-delivery-1").alias("policy_version"),
+            pl.lit(OTHER_SURFACE).alias("arm"),
+            pl.lit(None, dtype=pl.String).alias("experiment"),
+            pl.lit(True).alias("is_exploration"),
+        )
+
+    def _write_receipts(
+        self, day: int, decisions: pl.DataFrame, assigned: np.ndarray, realised: np.ndarray
+    ) -> pl.DataFrame:
+        """Return what became of each decision."""
+        if not decisions.height:
+            return pl.DataFrame(schema=_RECEIPT_SCHEMA)
+        rows = decisions["customer_id"].cast(pl.Int64).to_numpy()
+        names = np.array(self.actions.action_ids)
+        return pl.DataFrame(
+            {
+                "decision_id": decisions["decision_id"],
+                "status": np.where(realised[rows] == assigned[rows], "delivered", "failed"),
+                "realised_action_id": names[realised[rows]],
+            }
+        ).with_columns(pl.lit(self._at(day, hour=2, minute=30)).alias("delivered_at"))
 
     def _write_events(
-        self,
-        day: int,
-        visits: np.ndarray,
-        buys: np.ndarray,
-        redeems: np.ndarray,
-        ticket: np.ndarray,
-        offer: np.ndarray,
-        decision_ids: pl.Series,
-        random: np.random.Generator,
+        self, day: int, happened: Happened, draws: Draws, decision_ids: pl.Series
     ) -> pl.DataFrame:
-        """Return the day's events with both clocks."""
-        n = self.population.n_customers
-        seconds = random.integers(2 * 3600, 86_000, n)
-        is_late = random.random(n) < self.config.late_share
-        delay = np.where(
-            is_late, random.integers(86_400, 3 * 86_400, n), random.integers(1, 300, n)
-        )
-        midnight = np.datetime64(_midnight(self.date_of(day)).replace(tzinfo=None), "us")
-        occurred = midnight + seconds * np.timedelta64(1_000_000, "us")
-        available = occurred + delay * np.timedelta64(1_000_000, "us")
-        face = self.actions.face_values[offer]
+        """Return the day's events with both clocks, and what each is about."""
+        chance, tokens = draws.uniform, self.population.tokens
+        browses = happened.visits & ~happened.buys
+        browses &= chance["browses"] < self.config.demand.browsing_share
+        reads = browses & (chance["browses"] < self.config.demand.browsing_share / 2)
+        vocabulary = tokens.vocabulary
+        midnight = np.datetime64(self._at(day).replace(tzinfo=None), "us")
+        late = self.config.late_share
         parts = []
-        for kind, happens, amount in (
-            ("visit", visits, None),
-            ("purchase", buys, ticket),
-            ("redemption", redeems, face),
+        for kind, happens, amount, topic in (
+            ("visit", happened.visits, None, None),
+            ("purchase", happened.buys, happened.spend, 0),
+            ("read", reads, None, 1),
+            ("click", browses & ~reads, None, 2),
+            ("redemption", happened.redeems, happened.redeemed, None),
         ):
             rows = np.flatnonzero(happens)
+            # 02:00 to 23:53; most are known within five minutes, the late ones in one to 3 days.
+            seconds = (7_200 + 78_800 * chance["second"][rows].astype(float)).astype(np.int64)
+            share = chance["late"][rows].astype(float)
+            delay = np.where(
+                share < late, 86_400 + share / max(late, 1e-9) * 172_799, 1 + share * 298
+            ).astype(np.int64)
+            occurred = midnight + seconds * np.timedelta64(1_000_000, "us")
+            item = None
+            if topic is not None:
+                item = vocabulary[tokens.draw(rows, topic, chance["about"][rows].astype(float))]
             parts.append(
                 pl.DataFrame(
                     {
                         "customer_id": self.population.customer_id[rows],
-                        "occurred_at": occurred[rows],
-                        "available_at": available[rows],
-                        "type": [kind] * len(rows),
+                        "occurred_at": occurred,
+                        "available_at": occurred + delay * np.timedelta64(1_000_000, "us"),
                         "amount": None if amount is None else amount[rows],
                         "decision_id": decision_ids[rows] if kind == "redemption" else None,
+                        "item": item,
                     },
-                    schema_overrides={"amount": pl.Float64, "decision_id": pl.String},
-                )
+                    schema_overrides={
+                        "amount": pl.Float64,
+                        "decision_id": pl.String,
+                        "item": pl.String,
+                    },
+                ).with_columns(pl.lit(kind).alias("type"))
             )
         utc = pl.col("occurred_at", "available_at").dt.replace_time_zone("UTC")
         return (
@@ -372,10 +561,26 @@ class World:
             .select(pl.col(name).cast(dtype) for name, dtype in _EVENT_SCHEMA.items())
         )
 
+    def _at(self, day: int, *, hour: int = 0, minute: int = 0) -> datetime:
+        return midnight_of(self.config, day) + timedelta(hours=hour, minutes=minute)
 
-def _midnight(day: date) -> datetime:
-    return datetime.combine(day, datetime.min.time(), UTC)
+
+def _join_arrays(parts: tuple[_Arrays, ...]) -> _Arrays:
+    """Return blocks of one dataclass of arrays as one."""
+    if len(parts) == 1:
+        return parts[0]
+    kind = type(parts[0])
+    return kind(
+        **{
+            name: np.concatenate([getattr(part, name) for part in parts])
+            for name in kind.__dataclass_fields__
+        }
+    )
 
 
-def _decided_at(day: date, *, hour: int = 1) -> datetime:
-    return _midnight(day) + timedelta(hours=hour, minutes=30)
+def _join_tables(deliveries: list[Tables]) -> Tables:
+    """Return several nights' deliveries as one."""
+    names = sorted({name for tables in deliveries for name in tables})
+    return {
+        name: pl.concat([tables[name] for tables in deliveries if name in tables]) for name in names
+    }

@@ -1,5 +1,6 @@
 """Shrinking predicted effects to what an independent fold supports."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,33 +62,69 @@ def doubly_robust_effect(
     return np.asarray(action_mean - control_mean + treated_part - control_part)
 
 
-def calibrate_effect(pseudo: np.ndarray, tau: np.ndarray, *, trust: float = 1.0) -> Calibration:
-    """Fit the best linear predictor of pseudo-outcomes by predicted effects.
+def calibrate_effects(
+    pseudo: np.ndarray,
+    tau: np.ndarray,
+    possible: np.ndarray,
+    *,
+    families: Sequence[str],
+    customer: np.ndarray,
+) -> tuple[Calibration, ...]:
+    """Fit the best linear predictor of pseudo-outcomes by predicted effects, family by family.
 
-    The slope is shrunk by its signal-to-noise, slope (1 - se^2 / slope^2)_+, then kept within
-    [0, 1], so a head whose ranking an independent fold does not support abstains.
+    Within each action both are centred, then one slope per family is fitted through all its
+    actions' rows. It is shrunk by its signal-to-noise, slope (1 - se^2 / slope^2)_+, the error
+    clustered by customer, and kept within [0, 1]: a family whose ranking other customers do not
+    support abstains and each of its actions uses its mean.
 
     Parameters
     ----------
-    pseudo : shape (n,)
-        Doubly robust pseudo-outcomes of customers that fitted nothing.
-    tau : shape (n,)
-        Predicted effects of the same rows.
-    trust
-        Multiplies the slope; 0 forces the constant effect.
+    pseudo : shape (n, K)
+        Doubly robust pseudo-outcomes.
+    tau : shape (n, K)
+        Predicted effects of the same rows, by models fitted on other customers.
+    possible : shape (n, K), bool
+        Where the comparison with control has common ground.
+    families : K names
+        Of the actions; column 0 is control.
+    customer : shape (n,), int
+        Dense customer number.
 
     Returns
     -------
-    Calibration
-        With slope 0 where tau does not vary.
+    tuple
+        One calibration per action; control's is 0.
+
+    References
+    ----------
+    Chernozhukov, Demirer, Duflo, Fernandez-Val (2018), best linear predictor; docs/methods.md.
     """
-    mean_effect, tau_mean = float(pseudo.mean()), float(tau.mean())
-    centred = tau - tau_mean
-    spread = float(centred @ centred)
-    if spread <= 1e-12 * len(tau):
-        return Calibration(mean_effect, tau_mean, 0.0)
-    raw = float(centred @ (pseudo - mean_effect)) / spread
-    residual = pseudo - mean_effect - raw * centred
-    squared_error = float((centred**2) @ (residual**2)) / spread**2
-    shrunk = raw * max(0.0, 1 - squared_error / raw**2) if raw > 0 else 0.0
-    return Calibration(mean_effect, tau_mean, trust * min(1.0, shrunk))
+    calibrations = [Calibration(0.0, 0.0, 0.0)] * len(families)
+    for family in sorted(set(families[1:])):
+        members = [k for k in range(1, len(families)) if families[k] == family]
+        score, outcome, groups, means = [], [], [], {}
+        for action in members:
+            rows = possible[:, action]
+            means[action] = float(tau[rows, action].mean()) if rows.any() else 0.0
+            score.append(tau[rows, action] - means[action])
+            outcome.append(
+                pseudo[rows, action] - (pseudo[rows, action].mean() if rows.any() else 0)
+            )
+            groups.append(customer[rows])
+        slope = _fit_slope(np.concatenate(score), np.concatenate(outcome), np.concatenate(groups))
+        for action in members:
+            calibrations[action] = Calibration(means[action], means[action], slope)
+    return tuple(calibrations)
+
+
+def _fit_slope(score: np.ndarray, outcome: np.ndarray, customer: np.ndarray) -> float:
+    """Return the shrunken slope of outcome on score, both centred."""
+    spread = float(score @ score)
+    if spread <= 1e-12 * max(len(score), 1):
+        return 0.0
+    raw = float(score @ outcome) / spread
+    if raw <= 0:
+        return 0.0
+    per_customer = np.bincount(customer, weights=score * (outcome - raw * score))
+    squared_error = float(per_customer @ per_customer) / spread**2
+    return min(1.0, raw * max(0.0, 1 - squared_error / raw**2))

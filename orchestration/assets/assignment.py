@@ -98,7 +98,8 @@ def assignment(
     written = lake.read("night_budget", night)
     budget = written.row(0, named=True)
     write_parquet(
-        to_contract(table), landing.folder("assignments", next_date(night)) / EMITTED_FILE
+        to_contract(table, programme.read()),
+        landing.folder("assignments", next_date(night)) / EMITTED_FILE,
     )
     if config.export_csv:
         path = _export_csv(exports, table, night)

@@ -73,6 +73,7 @@ def write_dbt_variables(
         "as_of_date": str(as_of_date),
         "first_decision_date": str(programme.first_decision_date),
         "margin": programme.margin,
+        "surface": programme.surface,
         "learning_horizon_days": programme.learning_horizon_days,
         "accounting_horizon_days": programme.accounting_horizon_days,
         "settlement_days": programme.settlement_days,

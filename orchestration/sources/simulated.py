@@ -1,15 +1,23 @@
 """The simulated source: a world whose days are lived as far as a night needs them.
 
-Reads: emitted assignment tables. Writes: landing, programme.json, <home>/world.
+Reads: emitted assignment tables. Writes: landing, programme.json, <home>/world: the world's state,
+and the truth of each night's decisions, which nothing else reads.
 """
 
+import json
+from dataclasses import replace
 from datetime import date, timedelta
+from pathlib import Path
 
 import polars as pl
 
 from ml.core.errors import ContractError
 from ml.simulate.config import WorldConfig
+from ml.simulate.purchase_world import PURCHASE_WORLDS
+from ml.simulate.stream import stream_purchases, stream_world, tabulate_truth
+from ml.simulate.truth import compute_truth
 from ml.simulate.world import Tables, World, WorldState
+from ml.simulate.worlds import find_world
 from orchestration.lake import Lake, write_parquet
 from orchestration.resources import Landing
 from orchestration.settings import Settings
@@ -18,15 +26,52 @@ from orchestration.sources.landing_files import deliver
 _FILE = "world"
 
 
+def write_world(
+    name: str,
+    folder: Path,
+    *,
+    n_days: int | None = None,
+    n_customers: int | None = None,
+    has_truth: bool = False,
+) -> int:
+    """Write a named world's files in a landing folder's layout; return the rows written.
+
+    Without ``n_days`` a world's own: its warm start, or the Purchase World's year.
+
+    Raises
+    ------
+    ContractError
+        If there is no such world.
+    """
+    if name in PURCHASE_WORLDS:
+        published = PURCHASE_WORLDS[name]
+        purchases = replace(
+            published,
+            n_days=n_days or published.n_days,
+            n_customers=n_customers or published.n_customers,
+        )
+        return stream_purchases(purchases, folder, has_truth=has_truth)
+    config = find_world(name)
+    config = replace(config, n_customers=n_customers or config.n_customers)
+    n_days = n_days or config.warm_start_days
+    return stream_world(config, folder, n_days=n_days, has_truth=has_truth, progress=print)
+
+
 class SimulatedSource:
     """Lands a warm-start experiment, then each night what the emitted decisions led to."""
 
-    def __init__(self, settings: Settings, *, n_customers: int | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        world: str | None = None,
+        n_customers: int | None = None,
+        seed: int | None = None,
+    ) -> None:
         self._settings = settings
         self._landing = Landing(root=str(settings.landing))
         self._lake = Lake(root=str(settings.lake))
-        asked = WorldConfig() if n_customers is None else WorldConfig(n_customers=n_customers)
-        self.config = self._remember(asked)
+        self.config = self._remember(world=world, n_customers=n_customers, seed=seed)
 
     def first_night(self) -> date:
         """Return the first night that is decided: the one after the warm start."""
@@ -56,9 +101,11 @@ class SimulatedSource:
         while state.day < target:
             decisions = self._decide(world, state)
             decided_on = world.date_of(state.day)
+            truth = tabulate_truth(world, state, compute_truth(world, state))
+            write_parquet(truth, self._settings.world / "truth" / f"{decided_on}.parquet")
             state, tables = world.step(state, decisions)
             if decided_on < self.first_night():
-                tables = {**tables, "assignments": decisions}
+                tables["assignments"] = pl.concat([tables["assignments"], decisions])
             self._land(world, state, tables)
 
     def _decide(self, world: World, state: WorldState) -> pl.DataFrame:
@@ -74,7 +121,7 @@ class SimulatedSource:
         """Deliver a day's tables, then move the world on: a killed run lives the day again."""
         deliver(self._landing, tables, world.date_of(state.day), name=_FILE)
         folder = self._settings.world
-        write_parquet(state.customers, folder / f"customers-{state.day}.parquet")
+        write_parquet(state.to_frame(), folder / f"customers-{state.day}.parquet")
         write_parquet(state.pending, folder / f"pending-{state.day}.parquet")
         for path in folder.glob("*-*.parquet"):
             if int(path.stem.split("-")[1]) < state.day - 1:
@@ -86,19 +133,45 @@ class SimulatedSource:
         days = sorted(int(path.stem.split("-")[1]) for path in folder.glob("pending-*.parquet"))
         if not days:
             return None
-        return WorldState(
-            day=days[-1],
-            customers=pl.read_parquet(folder / f"customers-{days[-1]}.parquet"),
-            pending=pl.read_parquet(folder / f"pending-{days[-1]}.parquet"),
+        return WorldState.from_frame(
+            days[-1],
+            pl.read_parquet(folder / f"customers-{days[-1]}.parquet"),
+            pl.read_parquet(folder / f"pending-{days[-1]}.parquet"),
         )
 
-    def _remember(self, asked: WorldConfig) -> WorldConfig:
-        """Keep the world's size in the state folder: a world does not change its population."""
-        file = self._settings.world / "n_customers"
+    def _remember(
+        self, *, world: str | None, n_customers: int | None, seed: int | None
+    ) -> WorldConfig:
+        """Keep which world a state folder lives in: it does not change under way."""
+        file = self._settings.world / "world.json"
         if file.exists():
-            return WorldConfig(n_customers=int(file.read_text()))
+            kept = json.loads(file.read_text())
+            config = find_world(kept["world"])
+            if config.version != kept["version"]:
+                raise ContractError(
+                    f"{self._settings.home} lives in version {kept['version']} of the world "
+                    f"{config.name}, this code has version {config.version}: use another HOME_DIR"
+                )
+            if world not in (None, config.name):
+                raise ContractError(
+                    f"{self._settings.home} lives in the world {config.name}: use another HOME_DIR "
+                    f"for {world}"
+                )
+            return replace(config, n_customers=kept["n_customers"], seed=kept["seed"])
+        config = find_world(world or "bakery")
+        config = replace(
+            config,
+            n_customers=n_customers or config.n_customers,
+            seed=config.seed if seed is None else seed,
+        )
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(str(asked.n_customers))
         if not self._settings.programme_file.exists():
-            self._settings.programme_file.write_text(asked.programme.to_json())
-        return asked
+            self._settings.programme_file.write_text(config.programme.to_json())
+        kept = {
+            "world": config.name,
+            "version": config.version,
+            "n_customers": config.n_customers,
+            "seed": config.seed,
+        }
+        file.write_text(json.dumps(kept))
+        return config

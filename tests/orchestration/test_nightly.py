@@ -17,6 +17,7 @@ import pytest
 from conftest import ROOT, run_liftloop, run_night
 
 from ml.pipeline.decide import to_contract
+from ml.simulate.config import WorldConfig
 from orchestration.lake import Lake, hash_file
 
 FIRST, SECOND, THIRD = date(2026, 3, 2), date(2026, 3, 3), date(2026, 3, 4)
@@ -62,7 +63,9 @@ def test_the_summary_tells_a_marketing_engineer_what_happened(lived_home):
 
 def test_the_second_night_goes_on_where_the_first_stopped(lived_home):
     lake = _lake(lived_home)
-    emitted = to_contract(lake.read("assignment_table", FIRST)).sort("decision_id")
+    emitted = to_contract(lake.read("assignment_table", FIRST), WorldConfig().programme).sort(
+        "decision_id"
+    )
     logged = lake.read("raw_assignments", SECOND).sort("decision_id").select(emitted.columns)
     assert logged.equals(emitted)
     receipts = lake.read("raw_deliveries", SECOND)

@@ -10,16 +10,21 @@ assignments as (
 
 ),
 
-actions as (
+controls as (
 
-    select * from {{ ref('action_catalogue') }}
+    select distinct action_id from {{ ref('stg_actions') }}
+    where is_control
 
 )
 
 select
     spine.customer_id,
     spine.decision_date,
-    count(*) as offers_28d
+    count(*) filter (where assignments.is_own) as offers_28d,
+    count(*) filter (
+        where not assignments.is_own
+        and assignments.decided_at >= {{ dbt.dateadd('day', -7, 'spine.decision_at') }}
+    ) as other_offers_7d
 from spine
 inner join assignments
     on
@@ -27,7 +32,7 @@ inner join assignments
         and assignments.decided_at < spine.decision_at
         and assignments.delivered_date <= spine.decision_date
         and assignments.decided_at >= {{ dbt.dateadd('day', -28, 'spine.decision_at') }}
-inner join actions
-    on assignments.action_id = actions.action_id
-where not actions.is_control
+left join controls
+    on assignments.action_id = controls.action_id
+where controls.action_id is null
 group by spine.customer_id, spine.decision_date

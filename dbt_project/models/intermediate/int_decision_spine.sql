@@ -87,7 +87,8 @@ other_decisions as (
             and customers.available_at <= assignments.decided_at
             and customers.delivered_date <= assignments.delivered_date
     where
-        assignments.delivered_date between cast('{{ var("start_date") }}' as date)
+        assignments.is_own
+        and assignments.delivered_date between cast('{{ var("start_date") }}' as date)
         and cast('{{ var("end_date") }}' as date)
         and (
             assignments.decision_date < cast('{{ var("first_decision_date") }}' as date)

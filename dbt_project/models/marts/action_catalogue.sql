@@ -3,6 +3,7 @@
 with actions as (
 
     select * from {{ ref('stg_actions') }}
+    where surface is null or {{ is_own_surface('surface') }}
 
 ),
 

@@ -46,6 +46,7 @@ measured as (
         activity.spend_90d,
         activity.redemptions_28d,
         offers.offers_28d,
+        offers.other_offers_7d,
         channels.contactable_channels
     from spine
     left join activity
@@ -86,5 +87,6 @@ select
     cast(coalesce(spend_28d, 0) as double) as spend_28d,
     cast(coalesce(spend_90d, 0) as double) as spend_90d,
     cast(coalesce(redemptions_28d, 0) as bigint) as redemptions_28d,
-    cast(coalesce(offers_28d, 0) as bigint) as offers_28d
+    cast(coalesce(offers_28d, 0) as bigint) as offers_28d,
+    cast(coalesce(other_offers_7d, 0) as bigint) as other_offers_7d
 from measured

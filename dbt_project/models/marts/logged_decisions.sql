@@ -3,6 +3,7 @@
 with assignments as (
 
     select * from {{ ref('stg_assignments') }}
+    where is_own
 
 ),
 

@@ -4,6 +4,7 @@ select
     cast(decided_at as timestamp) as decided_at,
     cast(decided_at as date) as decision_date,
     surface,
+    {{ is_own_surface('surface') }} as is_own,
     eligible_actions,
     eligible_propensities,
     action_id,

@@ -97,7 +97,7 @@ def test_the_reserve_covers_the_chance_it_is_for():
     n = 600
     cost = np.column_stack([np.zeros(n), random.exponential(2, n)])
     policy = np.tile([0.7, 0.3], (n, 1))
-    reserve = reserve_for_chance(policy, cost, n_customers=n, deviations=3.0)
+    reserve = reserve_for_chance(policy, cost, n_solved=len(policy), n_customers=n, deviations=3.0)
     spend = (random.random((4_000, n)) < 0.3) @ cost[:, 1]
     assert (spend > (policy * cost).sum() + reserve).mean() < 0.005
     assert reserve < 4 * spend.std()

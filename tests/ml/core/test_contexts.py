@@ -67,8 +67,8 @@ def test_action_set_refuses_two_controls_and_unknown_names():
 
 
 def test_lists_spread_to_a_matrix():
-    lists = pl.Series([["no_offer", "push_reminder"], ["no_offer"]])
+    lists = pl.Series([["no_offer", "push_ad"], ["no_offer"]])
     values = pl.Series([[0.25, 0.75], [1.0]])
     matrix = ACTIONS.spread_lists(lists, values)
     assert matrix.sum(axis=1).tolist() == [1.0, 1.0]
-    assert matrix[0, ACTIONS.action_ids.index("push_reminder")] == 0.75
+    assert matrix[0, ACTIONS.action_ids.index("push_ad")] == 0.75

@@ -112,7 +112,7 @@ def test_emitted_propensity_is_the_vectors_entry(night):
 
 
 def test_tonights_table_satisfies_the_contract_of_tomorrows_log(night):
-    log = to_contract(night.assignments).with_columns(
+    log = to_contract(night.assignments, PROGRAMME).with_columns(
         source_file=pl.lit("x"), row_number=pl.int_range(pl.len())
     )
     valid, failure = CONTRACT["assignments"].filter(log)

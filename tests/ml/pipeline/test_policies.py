@@ -85,9 +85,7 @@ def test_exploration_only_keeps_budget_and_floor(snapshot):
 def test_heads_are_described_and_a_rule_has_none(candidate, rule):
     table = describe_heads(candidate)
     assert set(table["lifecycle"]) == {"activation", "habituation", "resurrection"}
-    assert (
-        table.filter(table["action_id"] == "push_reminder")["is_supported"].to_list() == [False] * 3
-    )
+    assert table.filter(table["action_id"] == "push_ad")["is_supported"].to_list() == [False] * 3
     with pytest.raises(ContractError, match="no heads"):
         describe_heads(rule)
 

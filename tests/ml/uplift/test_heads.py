@@ -11,13 +11,13 @@ from ml.uplift.heads import fit_uplift_heads
 
 COUPON = ACTIONS.action_ids.index("email_coupon_2")
 IDLE = ACTIONS.action_ids.index("email_coupon_5")
-PUSH = ACTIONS.action_ids.index("push_reminder")
+PUSH = ACTIONS.action_ids.index("push_ad")
 
 
 def _fit(seed, **keywords):
     rows, z = make_rows(seed, **keywords)
     logged = build_logged_decisions(rows, programme=PROGRAMME, actions=ACTIONS)
-    return fit_uplift_heads(logged, minimum_support=300, seed=1), logged, z
+    return fit_uplift_heads(logged, actions=ACTIONS, minimum_support=300, seed=1), logged, z
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def test_planted_effects_are_recovered(fitted):
     truth = 0.5 + z
     error = np.sqrt(((effects.value_effect[:, COUPON] - truth) ** 2).mean())
     assert error < 0.5 * truth.std()
-    assert effects.cost_effect[:, COUPON] == pytest.approx(0.3, abs=1e-6)
+    assert effects.cost_effect[:, COUPON] == pytest.approx(0.3, abs=1e-3)
     assert np.abs(effects.value_effect[:, IDLE]).mean() < 0.25
     assert (effects.value_effect[:, 0] == 0).all()
 
@@ -44,14 +44,9 @@ def test_an_action_without_support_is_never_supported(fitted):
 
 def test_without_heterogeneity_the_heads_mostly_abstain():
     slopes = []
-    for seed in range(3):
+    for seed in range(5):
         heads, _, _ = _fit(10 + seed, n=6_000, slope=0.0)
-        slopes += [
-            each.value_calibration.slope
-            for head in heads.heads
-            for each in head.actions
-            if each.is_supported
-        ]
+        slopes.append(heads.value_calibration[COUPON].slope)
     assert np.median(slopes) < 0.1
 
 
@@ -90,4 +85,4 @@ def test_too_few_controls_are_refused():
     rows, _ = make_rows(2, n=300)
     logged = build_logged_decisions(rows, programme=PROGRAMME, actions=ACTIONS)
     with pytest.raises(SupportError, match="explore longer"):
-        fit_uplift_heads(logged, minimum_support=300, seed=1)
+        fit_uplift_heads(logged, actions=ACTIONS, minimum_support=300, seed=1)

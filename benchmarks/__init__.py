@@ -1,0 +1,1 @@
+"""Measurements: performance against peers, and studies that re-run what was published."""

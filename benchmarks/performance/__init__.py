@@ -1,0 +1,1 @@
+"""Performance: ratios against peers measured in the same run."""

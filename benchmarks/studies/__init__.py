@@ -1,0 +1,1 @@
+"""Studies: each a command with a quick and a full mode."""

@@ -1,0 +1,246 @@
+"""Who decides the nights: the system, and what it is measured against."""
+
+import copy
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import polars as pl
+
+from benchmarks.studies.nightly_loop.marts import LoopMarts
+from ml.allocation.budget import cut_probabilities, solve_budget
+from ml.core.actions import read_actions
+from ml.core.hashing import hash_uniform
+from ml.pipeline.decide import decide_night, to_contract
+from ml.pipeline.identify import check_randomisation, is_randomisation_sound
+from ml.pipeline.learn import fit_candidate, fit_lifecycle_rule, take_snapshot
+from ml.pipeline.policies import BudgetedPolicy
+from ml.pipeline.validate import evaluate_candidate
+from ml.simulate.dynamics import eligible_actions
+from ml.simulate.truth import compute_truth
+from ml.simulate.world import World, WorldState
+
+TRAINING_DAYS = 7
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What a training came to."""
+
+    night: int
+    is_passed: bool
+    difference: float
+    low: float
+
+    def __str__(self) -> str:
+        """Say it in a few words."""
+        verdict = "promoted" if self.is_passed else "refused"
+        return f"day {self.night} {verdict} ({self.difference:+.3f}, low {self.low:+.3f})"
+
+
+class Contender(Protocol):
+    """Decides one night."""
+
+    name: str
+
+    def decide(self, world: World, state: WorldState, marts: LoopMarts) -> pl.DataFrame:
+        """Return the night's ``assignments``; ``marts`` hold what was delivered so far."""
+        ...
+
+
+class NeverSend:
+    """Nobody gets anything."""
+
+    name = "never_send"
+
+    def decide(self, world: World, state: WorldState, marts: LoopMarts) -> pl.DataFrame:
+        """Decide no-offer."""
+        return world.randomise(state).head(0)
+
+
+class RandomOffers:
+    """Due customers get random eligible offers, as many as the budget pays in expectation."""
+
+    name = "random"
+
+    def decide(self, world: World, state: WorldState, marts: LoopMarts) -> pl.DataFrame:
+        """Decide by chance; the share of offers follows from their true mean cost."""
+        rows, eligible = _decidable(world, state)
+        cost = compute_truth(world, state, rows).cost.astype(float)
+        uniform = eligible / eligible.sum(axis=1, keepdims=True)
+        budget = world.config.budget_per_decision * len(rows)
+        share = min(1.0, budget / max(float((uniform * cost).sum()), 1e-9))
+        policy = share * uniform
+        policy[:, 0] += 1 - share
+        return _log(world, state, rows, policy, self.name)
+
+
+class Oracle:
+    """Knows every expected value and cost until the next decision; myopic, as it looks no further.
+
+    Its budget holds in expectation.
+    """
+
+    name = "oracle"
+
+    def decide(self, world: World, state: WorldState, marts: LoopMarts) -> pl.DataFrame:
+        """Decide by the knapsack on the truth."""
+        rows, eligible = _decidable(world, state)
+        truth = compute_truth(world, state, rows)
+        cost = truth.cost_effect.astype(float)
+        net = truth.value_effect.astype(float) - cost
+        allowed = eligible & (net > 0)
+        allowed[:, 0] = True
+        budget = world.config.budget_per_decision * len(rows)
+        cut = solve_budget(net, cost, allowed, budget=budget)
+        return _log(world, state, rows, cut_probabilities(net, cost, allowed, cut=cut), self.name)
+
+
+class FixedPolicy:
+    """A policy that never learns again; its budget's cut is solved every night."""
+
+    def __init__(self, name: str, policy: BudgetedPolicy) -> None:
+        self.name, self._policy = name, policy
+
+    def decide(self, world: World, state: WorldState, marts: LoopMarts) -> pl.DataFrame:
+        """Decide as the pipeline does."""
+        return decide_by(self._policy, self.name, world, state, marts)
+
+
+class System:
+    """The pipeline itself: trains weekly on its log, promotes what the gate lets through."""
+
+    name = "system"
+
+    def __init__(self, world: World) -> None:
+        self._world, self._programme = world, world.config.programme
+        self.champion: BudgetedPolicy | None = None
+        self.rule: BudgetedPolicy | None = None
+        self.gates: list[Gate] = []
+        self._log: list[pl.DataFrame] = []
+        self._awaiting: dict[int, tuple[pl.DataFrame, pl.DataFrame]] = {}
+        self._version, self._versions = 0, 0
+
+    def branch(self) -> "System":
+        """Return a copy whose future is its own."""
+        other = copy.copy(self)
+        other.gates, other._log = list(self.gates), list(self._log)
+        other._awaiting = dict(self._awaiting)
+        return other
+
+    def remember(self, decisions: pl.DataFrame, features: pl.DataFrame, day: int) -> None:
+        """Keep a day's decisions with the features they were taken on."""
+        self._awaiting[day] = decisions, features
+
+    def mature(self, marts: LoopMarts, night: int) -> None:
+        """Add what matured on a night to the log: it is in the next training, not in tonight's."""
+        day = night - self._programme.matured_after_days
+        if day in self._awaiting:
+            decisions, features = self._awaiting.pop(day)
+            outcomes = marts.build_outcomes(decisions, day)
+            self._log.append(outcomes.join(features, on="customer_id", how="inner"))
+
+    def train(self, night: int, marts: LoopMarts) -> None:
+        """Fit a candidate on what had matured before the night and let the gate decide."""
+        programme, actions = self._programme, read_actions(marts.catalogue)
+        snapshot = take_snapshot(pl.concat(self._log), programme=programme, actions=actions)
+        checks = check_randomisation(snapshot.everything, actions=actions, programme=programme)
+        if self.champion is None:
+            self.rule = fit_lifecycle_rule(snapshot, programme=programme, actions=actions)
+            self.champion, self._version, self._versions = self.rule, 1, 1
+        candidate = fit_candidate(snapshot, programme=programme, actions=actions)
+        self._versions += 1
+        record = evaluate_candidate(
+            snapshot,
+            candidate=candidate,
+            champion=self.champion,
+            programme=programme,
+            candidate_version=str(self._versions),
+            champion_version=str(self._version),
+            candidate_hash="-",
+            training_date=self._world.date_of(night - 1),
+            is_randomisation_sound=is_randomisation_sound(checks),
+        ).record.row(0, named=True)
+        gate = Gate(
+            night, record["is_passed"], record["net_value_difference"], record["difference_low"]
+        )
+        self.gates.append(gate)
+        if gate.is_passed:
+            self.champion, self._version = candidate, self._versions
+
+    def decide(self, world: World, state: WorldState, marts: LoopMarts) -> pl.DataFrame:
+        """Train if a week has passed, then decide the night."""
+        if not self.gates or state.day - self.gates[-1].night >= TRAINING_DAYS:
+            self.train(state.day, marts)
+        if self.champion is None:
+            raise AssertionError("training sets a champion")
+        decisions = decide_by(self.champion, str(self._version), world, state, marts)
+        self.remember(decisions, marts.build_features(state.day), state.day)
+        self.mature(marts, state.day)
+        return decisions
+
+
+class Replay:
+    """The system's decisions as they were sealed elsewhere."""
+
+    name = "system"
+
+    def __init__(self, tables: dict[int, pl.DataFrame]) -> None:
+        self._tables = tables
+
+    def decide(self, world: World, state: WorldState, marts: LoopMarts) -> pl.DataFrame:
+        """Return the night's sealed decisions."""
+        return self._tables[state.day]
+
+
+class Shadow:
+    """Follows sealed decisions while the direct path decides beside them, and counts the gap."""
+
+    name = "system"
+
+    def __init__(self, system: System, tables: dict[int, pl.DataFrame]) -> None:
+        self._system, self._tables = system, tables
+        self.n_compared = self.n_differing = 0
+
+    def decide(self, world: World, state: WorldState, marts: LoopMarts) -> pl.DataFrame:
+        """Compare the night's two tables row by row, return the sealed one."""
+        sealed = self._tables[state.day].sort("decision_id")
+        own = self._system.decide(world, state, marts).sort("decision_id")
+        columns = ["decision_id", "action_id", "propensity"]
+        same = sealed.select(columns).join(own.select(columns), on=columns, how="semi").height
+        self.n_compared += sealed.height
+        self.n_differing += max(sealed.height, own.height) - same
+        return sealed
+
+
+def decide_by(
+    policy: BudgetedPolicy, version: str, world: World, state: WorldState, marts: LoopMarts
+) -> pl.DataFrame:
+    """Return a night's ``assignments`` by a policy, through the pipeline's own decision."""
+    programme = world.config.programme
+    night = decide_night(
+        marts.build_features(state.day),
+        policy=policy,
+        policy_version=version,
+        catalogue=read_actions(marts.catalogue),
+        programme=programme,
+        decision_date=world.date_of(state.day),
+    )
+    return to_contract(night.assignments, programme)
+
+
+def _decidable(world: World, state: WorldState) -> tuple[np.ndarray, np.ndarray]:
+    """Return who is decided on and which actions may reach them."""
+    people = world.population.people
+    rows = np.flatnonzero(world.due(state) & ~people.is_holdout)
+    eligible = eligible_actions(people.take(rows), state.customers.take(rows), world.channel_of)
+    return rows, eligible
+
+
+def _log(
+    world: World, state: WorldState, rows: np.ndarray, policy: np.ndarray, name: str
+) -> pl.DataFrame:
+    """Draw a policy's actions and log them."""
+    keys = world.population.customer_id[rows] + f":{state.day}"
+    taken = world.draw(policy, hash_uniform(keys, salt=f"{name}-{world.config.seed}"))
+    return world.log_decisions(state, rows, taken, policy, arm=name, policy_version=name)

@@ -1,0 +1,156 @@
+"""The study's direct path against the pipeline through Dagster, and its own arithmetic."""
+
+import json
+import math
+from dataclasses import replace
+from datetime import date
+
+import numpy as np
+import polars as pl
+import pytest
+from conftest import N_CUSTOMERS
+from polars.testing import assert_frame_equal
+
+from benchmarks.studies.nightly_loop.contenders import Gate, Shadow, System
+from benchmarks.studies.nightly_loop.living import _live_nights, _warm_up, live
+from benchmarks.studies.nightly_loop.report import (
+    add_increments,
+    plot_lives,
+    summarise,
+    tabulate,
+    write_line,
+)
+from ml.core.schemas import CustomerFeatures
+from ml.pipeline.decide import to_contract
+from ml.simulate.config import WorldConfig
+from ml.simulate.world import World
+from orchestration.lake import Lake
+
+CONFIG = WorldConfig(n_customers=N_CUSTOMERS)
+FIRST, SECOND = date(2026, 3, 2), date(2026, 3, 3)
+
+
+@pytest.fixture(scope="module")
+def warm():
+    world = World(CONFIG)
+    return world, *_warm_up(world, n_nights=2)
+
+
+@pytest.fixture(scope="module")
+def lake(lived_home):
+    return Lake(root=str(lived_home / "lake"))
+
+
+def test_features_are_the_warehouses_row_by_row(warm, lake):
+    _, state, marts, _ = warm
+    direct = CustomerFeatures.validate(marts.build_features(state.day), cast=True)
+    through_dbt = lake.read("customer_features", FIRST).filter(pl.col("is_due"))
+    assert direct.height > 150
+    assert_frame_equal(
+        direct.sort("customer_id"),
+        through_dbt.sort("customer_id").select(direct.columns),
+        check_exact=True,
+    )
+
+
+def test_outcomes_are_the_warehouses_row_by_row(warm, lake):
+    _, _, _, system = warm
+    log = pl.concat(system._log)
+    columns = ["decision_id", "visits", "spend", "value", "cost"]
+    outcomes = lake.scan("realised_outcomes", until=date(2026, 3, 1)).collect()
+    expected = outcomes.filter(pl.col("is_matured")).select(columns)
+    joined = log.select(columns).join(expected, on="decision_id", how="inner", suffix="_dbt")
+    assert joined.height == log.height
+    for name in columns[1:]:
+        assert (joined[name] == joined[f"{name}_dbt"]).all(), name
+
+
+def test_both_paths_decide_the_same_nights(warm, lake):
+    world, state, marts, system = warm
+    tables = {
+        56 + offset: to_contract(lake.read("assignment_table", night), CONFIG.programme)
+        for offset, night in enumerate((FIRST, SECOND))
+    }
+    learner = system.branch()
+    learner.train(state.day, marts)
+    shadow = Shadow(learner, tables)
+    _live_nights(world, shadow, state, marts.branch(), n_nights=2)
+    assert shadow.n_compared == sum(table.height for table in tables.values())
+    assert shadow.n_differing == 0
+    record = lake.read("evaluation_record", date(2026, 3, 1)).row(0, named=True)
+    (gate,) = learner.gates
+    assert gate.is_passed == record["is_passed"]
+    assert gate.difference == pytest.approx(record["net_value_difference"], rel=1e-9)
+    assert str(gate).startswith("day 56 ")
+
+
+def test_a_life_accounts_for_every_contender():
+    life = live(replace(CONFIG, seed=3), n_nights=2)
+    assert isinstance(life.gates[0], Gate)
+    nights = add_increments(life.nights)
+    assert nights.height == 6 * 2
+    assert (nights["net_value"] - (nights["value"] - nights["cost"])).abs().max() < 1e-6
+    never = nights.filter(pl.col("contender") == "never_send")
+    assert (never["increment"] == 0).all()
+    assert (never["offers"] == 0).all()
+    assert (never["decision_cost"] == 0).all()
+    assert nights["budget"].min() > 0
+    assert set(tabulate(nights).split()) >= {"system", "oracle", "random"}
+
+
+def _nights(seeds, net):
+    return pl.DataFrame(
+        [
+            {
+                "contender": name,
+                "night": night,
+                "seed": seed,
+                "value": value + seed + 5,
+                "cost": 5.0,
+                "net_value": value + seed,
+                "offers": 1,
+                "opt_outs": 0,
+                "budget": 10.0,
+                "decision_cost": 10.2 if (name, night) == ("system", 12) else 9.0,
+            }
+            for seed in seeds
+            for night in range(1, 13)
+            for name, value in net.items()
+        ]
+    )
+
+
+NET = {
+    "system": 160.0,
+    "oracle": 200.0,
+    "frozen_champion": 150.0,
+    "lifecycle_rule": 120.0,
+    "random": 110.0,
+    "never_send": 100.0,
+}
+
+
+def test_figures_by_hand(tmp_path):
+    nights = add_increments(_nights((0, 1), NET))
+    figures = summarise(nights, promotions=2, refusals=1)
+    assert figures["oracle_share"] == pytest.approx(0.6)
+    assert figures["oracle_share_last_10"] == pytest.approx(0.6)
+    assert figures["vs_rule_ratio"] == pytest.approx((160 / 120 + 161 / 121) / 2)
+    half = 12.7062 * abs(160 / 120 - 161 / 121) / 2
+    assert figures["vs_rule_ratio_low"] == pytest.approx(figures["vs_rule_ratio"] - half, rel=1e-4)
+    assert figures["overspend_share"] == pytest.approx(1 / 12)
+    line = json.loads(write_line(figures))
+    assert (line["promotions"], line["refusals"], line["seeds"], line["nights"]) == (2, 1, 2, 12)
+    plot_lives(nights, tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").stat().st_size > 10_000
+
+
+def test_one_seed_has_no_lower_bound():
+    figures = summarise(add_increments(_nights((0,), NET)), promotions=0, refusals=1)
+    assert not [name for name in figures if name.endswith("_low")]
+    assert all(math.isfinite(value) for value in figures.values())
+    assert np.isclose(figures["vs_random_ratio"], 160 / 110)
+
+
+def test_the_system_needs_no_training_before_it_has_a_champion():
+    assert System(World(replace(CONFIG, n_customers=200))).champion is None
