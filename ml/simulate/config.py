@@ -119,7 +119,7 @@ class MediaChannel:
 
 @dataclass(frozen=True, kw_only=True)
 class Media:
-    """Media before and during the world; ``walk_in_sales`` is the mean daily KPI, currency."""
+    """Media before and during the world; ``walk_in_sales`` is a neutral day's KPI, currency."""
 
     channels: tuple[MediaChannel, ...]
     history_weeks: int = 104

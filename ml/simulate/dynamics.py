@@ -377,7 +377,7 @@ def _opt_out(
 
 
 def _turn(response: np.ndarray, config: WorldConfig) -> np.ndarray:
-    """Return responses mirrored at their designed mean: the strong are weak now."""
+    """Return responses mirrored at twice the designed mean, at least -0.2: the strong are weak."""
     return np.maximum(
         np.float32(2 * config.traits.responsiveness_mean) - response, np.float32(-0.2)
     )

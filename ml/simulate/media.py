@@ -6,6 +6,7 @@ from datetime import date, timedelta
 import numpy as np
 import polars as pl
 
+from ml.core.errors import ContractError
 from ml.simulate.config import Media, MediaChannel
 
 _WEEK = 7
@@ -27,8 +28,18 @@ class MediaHistory:
     walk_in: np.ndarray
 
     def lift_on(self, day: int) -> float:
-        """Return the log-odds that media add to a visit on a day."""
-        return float(self.lift[day // _WEEK - self.first_week])
+        """Return the log-odds that media add to a visit on a day.
+
+        Raises
+        ------
+        ContractError
+            If the day lies outside of the weeks that were drawn.
+        """
+        week = day // _WEEK - self.first_week
+        if not 0 <= week < len(self.lift):
+            last = _WEEK * (len(self.lift) + self.first_week)
+            raise ContractError(f"day {day} has no media: the world's weeks end before day {last}")
+        return float(self.lift[week])
 
 
 def carry_over(spend: np.ndarray, *, kept: float) -> np.ndarray:

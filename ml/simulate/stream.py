@@ -92,6 +92,9 @@ def stream_purchases(config: PurchaseConfig, folder: Path, *, has_truth: bool = 
         for (day,), part in parts.items():
             _write(part, folder / table / str(day) / "world.parquet")
             n_rows += part.height
+        if table == "events":
+            # Nothing happened before the first day: without an events file it is no night.
+            _write(rows.head(0), folder / table / str(config.first_date) / "world.parquet")
     if has_truth:
         truth = compute_purchase_truth(config, history)
         for day in range(config.n_days):

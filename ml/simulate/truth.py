@@ -75,7 +75,8 @@ def compute_truth(world: World, state: WorldState, rows: np.ndarray | None = Non
     world, state
         Before the day.
     rows : shape (m,), indices, optional
-        Customers; None: who is due.
+        Customers who are due; None: all of them. For others tiers and dormancy move within the
+        week, and the truth is not exact.
 
     Returns
     -------

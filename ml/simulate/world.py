@@ -42,7 +42,7 @@ _Arrays = TypeVar("_Arrays", Customers, Happened, Moved)
 
 BLOCK = 65_536
 _THREADS = 2
-_WEEKS_AHEAD = 60
+_WEEKS_AHEAD = 520
 _EVENT_SCHEMA: dict[str, pl.DataType] = {
     "customer_id": pl.String(),
     "occurred_at": pl.Datetime("us", "UTC"),
@@ -132,7 +132,8 @@ class World:
         price = 2.0 if config.has_drifted("costs", day) else 1.0
         force = np.ones(len(offers))
         if config.has_drifted("wear_out", day):
-            force[int(np.argmax([each.purchase_strength for each in offers]))] = 0.2
+            total = [e.visit_strength + e.purchase_strength + e.ticket_strength for e in offers]
+            force[int(np.argmax(total))] = 0.2
         shift = config.demand.weekday_on_visit[self.date_of(day).weekday()]
         if self.media is not None:
             shift += self.media.lift_on(day)
@@ -244,7 +245,7 @@ class World:
 
         Confounded: it knows who sleeps, which no feature does. Sleepers with e-mail get the
         deepest e-mail coupon, customers of high preference with the app the push ad; nobody else
-        is logged. Propensity 1: the rule left nothing to chance.
+        is logged. Propensity 1 and no vector: the rule left nothing to chance.
         """
         people, config = self.population.people, self.config
         deepest = self._positions.get("email_coupon_5")
@@ -263,7 +264,10 @@ class World:
             state, rows, taken, policy, arm="targeting_rule", policy_version="targeting-rule"
         )
         return log.with_columns(
-            pl.lit(None, dtype=log.schema["eligible_propensities"]).alias("eligible_propensities")
+            pl.concat_list(pl.lit(self.actions.action_ids[0]), "action_id").alias(
+                "eligible_actions"
+            ),
+            pl.lit(None, dtype=log.schema["eligible_propensities"]).alias("eligible_propensities"),
         )
 
     def log_decisions(

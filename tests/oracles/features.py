@@ -44,7 +44,12 @@ def features_of(customer_id, day, events, *, knows_the_future=False):
 def circumstances_of(customer_id, day, customers, contactability, assignments):
     """Return tenure, channels and recent offers of one customer as of a date."""
     at = datetime.combine(day, time(), UTC)
-    (signed_up,) = customers.filter(pl.col("customer_id") == customer_id)["signed_up_at"]
+    versions = customers.filter(
+        (pl.col("customer_id") == customer_id)
+        & (pl.col("valid_from").dt.date() < day)
+        & (pl.col("available_at").dt.date() < day)
+    ).sort("valid_from")
+    (signed_up,) = versions["signed_up_at"].unique()
     mine = contactability.filter(
         (pl.col("customer_id") == customer_id) & (pl.col("valid_from") < at)
     )
@@ -53,12 +58,18 @@ def circumstances_of(customer_id, day, customers, contactability, assignments):
         (pl.col("customer_id") == customer_id)
         & (pl.col("action_id") != "no_offer")
         & (pl.col("decided_at") < at)
-        & (pl.col("decided_at") >= at - timedelta(days=28))
     )
+
+    def count(is_own, days):
+        recent = pl.col("decided_at") >= at - timedelta(days=days)
+        return offers.filter(recent & ((pl.col("surface") == "lifecycle") == is_own)).height
+
     return {
+        "attributes": versions["attributes"][-1],
         "tenure_days": (day - signed_up.date()).days,
         "contactable_channels": ",".join(sorted(name for name, ok in latest.items() if ok)),
-        "offers_28d": offers.height,
+        "offers_28d": count(True, 28),
+        "other_offers_7d": count(False, 7),
     }
 
 

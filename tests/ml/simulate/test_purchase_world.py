@@ -339,6 +339,7 @@ def test_streamed_files_hold_the_whole_world(tmp_path):
     history = simulate_purchases(config)
     tables = deliver_purchases(config, history)
     assert n_rows == sum(rows.height for rows in tables.values())
+    assert (tmp_path / "events" / str(config.first_date) / "world.parquet").exists()
     events = pl.concat(
         [pl.read_parquet(path) for path in sorted((tmp_path / "events").rglob("*.parquet"))]
     )

@@ -323,6 +323,7 @@ def test_the_targeting_rule_is_confounded_and_says_so(world, lived):
     assert (log["propensity"] == 1).all()
     assert log["eligible_propensities"].null_count() == log.height
     assert set(log["action_id"]) == {"email_coupon_5", "push_ad"}
+    assert log["eligible_actions"].list.first().unique().to_list() == ["no_offer"]
     spend = (
         lived[0]["events"]
         .filter(pl.col("type") == "purchase")

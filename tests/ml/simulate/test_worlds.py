@@ -119,6 +119,19 @@ def test_tastes_turn_and_the_strongest_offer_wears_out():
     assert np.delete(ratio, strongest - 1) == pytest.approx(np.ones(8), abs=0.05)
 
 
+def test_the_strongest_offer_of_a_world_without_a_hurdle_wears_out_too():
+    calm, worn = (World(_small(name)) for name in ("bakery_plain", "bakery_plain+wear_out@0"))
+    before, after = (each.circumstances(1).ticket_strength for each in (calm, worn))
+    strongest = int(np.argmax(before))
+    assert after[strongest] == pytest.approx(0.2 * before[strongest])
+    assert (np.delete(after, strongest) == np.delete(before, strongest)).all()
+
+
+def test_a_day_beyond_the_drawn_media_is_refused():
+    with pytest.raises(ContractError, match="has no media"):
+        World(_small("bakery")).circumstances(520 * 7)
+
+
 def test_a_log_that_loses_propensities_is_quarantined_row_by_row():
     world, state = _open(_small("bakery+propensities@2"), days=2)
     log = world.randomise(state).with_columns(
