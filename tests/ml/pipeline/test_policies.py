@@ -1,6 +1,7 @@
 from dataclasses import replace
 
 import numpy as np
+import polars as pl
 import pytest
 from known_log import ACTIONS, PROGRAMME
 
@@ -27,6 +28,31 @@ def test_expected_cost_stays_within_the_budget(snapshot, candidate):
     scores = candidate.scorer.score(contexts)
     spent = (candidate.mix(scores, contexts.eligible) * scores.cost_effect).sum()
     assert spent <= PROGRAMME.budget_per_decision * contexts.n_customers
+
+
+def test_many_nights_together_hold_back_what_single_nights_would(snapshot, candidate):
+    contexts = snapshot.training.contexts
+    scores, n = candidate.scorer.score(contexts), contexts.n_customers
+    shared = {"budget": 0.2 * n, "is_solved_on": np.ones(n, dtype=bool)}
+    together = candidate.spend(scores, contexts.eligible, **shared)
+    nights = candidate.spend(scores, contexts.eligible, **shared, typical_night=(100, 70))
+    spent = [
+        float((each.mix(scores, contexts.eligible) * scores.cost_effect).sum())
+        for each in (together, nights)
+    ]
+    assert spent[1] < 0.95 * spent[0] <= 0.2 * n
+
+
+def test_a_decision_without_chance_is_neither_learned_from_nor_valued(snapshot):
+    rows = snapshot.everything.contexts.frame
+    sure = pl.arange(pl.len()) % 3 == 0
+    targeted = rows.with_columns(
+        propensity=pl.when(sure).then(1.0).otherwise("propensity"),
+        eligible_propensities=pl.when(~sure).then("eligible_propensities"),
+    )
+    taken = take_snapshot(targeted, programme=PROGRAMME, actions=ACTIONS)
+    expected = rows.filter(~sure)["decision_id"].sort()
+    assert taken.everything.contexts.frame["decision_id"].equals(expected)
 
 
 def test_the_candidate_offers_where_the_effect_is_largest(snapshot, candidate):

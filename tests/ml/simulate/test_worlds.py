@@ -1,10 +1,12 @@
 """Named worlds, their drifts, their tokens, and their files."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import polars as pl
 import pytest
+from golden.write_worlds import FILE, describe_worlds
 
 from ml.contract.tables import CONTRACT
 from ml.core.errors import ContractError
@@ -37,6 +39,11 @@ def test_every_named_world_lives(name):
     truth = compute_truth(world, state)
     assert np.isfinite(truth.value).all()
     assert (truth.cost[:, 0] == 0).all()
+
+
+def test_named_worlds_are_frozen():
+    """Whoever changes a world raises its version, then runs golden/write_worlds.py."""
+    assert json.loads(FILE.read_text()) == describe_worlds()
 
 
 def test_a_name_carries_its_drift():
