@@ -39,7 +39,9 @@ class LoopMarts:
         self._attributes = pl.Series("attributes", [None] * config.n_customers, dtype=pl.String)
         self._signup = np.full(config.n_customers, np.iinfo(np.int32).max, dtype=np.int64)
         self._reach = np.zeros((config.n_customers, len(CHANNELS)), dtype=bool)
-        self._realised: dict[str, str] = {}
+        self._receipts = pl.DataFrame(
+            schema={"decision_id": pl.String, "realised_action_id": pl.String}
+        )
         self._message_cost: dict[str, float] = {}
         marks = mark_customers(customer_id.to_frame(), self._programme)
         self._marks = marks.select("decision_cohort", "is_holdout", "is_evaluation")
@@ -58,16 +60,9 @@ class LoopMarts:
                 self.catalogue.select("action_id", "message_cost").iter_rows()
             )
         self._absorb_customers(tables["customers"])
-        for row, channel, is_allowed in zip(
-            _rows(tables["contactability"].sort("valid_from")),
-            tables["contactability"].sort("valid_from")["channel"],
-            tables["contactability"].sort("valid_from")["is_allowed"],
-            strict=True,
-        ):
-            self._reach[row, CHANNELS.index(channel)] = is_allowed
-        self._realised |= dict(
-            tables["deliveries"].select("decision_id", "realised_action_id").iter_rows()
-        )
+        self._absorb_contactability(tables["contactability"])
+        receipts = tables["deliveries"].select("decision_id", "realised_action_id")
+        self._receipts = pl.concat([self._receipts, receipts])
         self._absorb_assignments(tables["assignments"])
         self._absorb_events(tables["events"], night)
 
@@ -80,6 +75,14 @@ class LoopMarts:
         rows = _rows(latest)
         self._attributes = self._attributes.scatter(rows, latest["attributes"])
         self._signup[rows] = self._days(latest["signed_up_at"])
+
+    def _absorb_contactability(self, contactability: pl.DataFrame) -> None:
+        latest = contactability.sort("valid_from").unique(
+            ["customer_id", "channel"], keep="last", maintain_order=True
+        )
+        position = {channel: index for index, channel in enumerate(CHANNELS)}
+        columns = latest["channel"].replace_strict(position, return_dtype=pl.Int64).to_numpy()
+        self._reach[_rows(latest), columns] = latest["is_allowed"].to_numpy()
 
     def _absorb_assignments(self, assignments: pl.DataFrame) -> None:
         sent = assignments.filter(pl.col("action_id") != self._config.offers[0].action_id)
@@ -186,16 +189,15 @@ class LoopMarts:
         cents = self._spend[rows, week].sum(axis=1, dtype=np.int64)
         # Exact decimals, as the warehouse's: whole numbers until the one division.
         per_mille = round(self._programme.margin * 1000)
-        realised = [
-            self._realised.get(key, action)
-            for key, action in decisions.select("decision_id", "action_id").iter_rows()
-        ]
-        message = np.array([self._message_cost[action] for action in realised])
+        realised = decisions.join(
+            self._receipts, on="decision_id", how="left", maintain_order="left"
+        ).select(pl.coalesce("realised_action_id", "action_id"))
+        message = realised.to_series().replace_strict(self._message_cost, return_dtype=pl.Float64)
         return decisions.with_columns(
             pl.Series("visits", self._counts["visit"][rows, week].sum(axis=1, dtype=np.int64)),
             pl.Series("spend", cents / _CENTS),
             pl.Series("value", cents * per_mille / (_CENTS * 1000)),
-            pl.Series("cost", self._paid[rows, start] / _CENTS + message),
+            pl.Series("cost", self._paid[rows, start] / _CENTS + message.to_numpy()),
         )
 
     def _describe_channels(self, rows: np.ndarray) -> pl.Series:
