@@ -4,6 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import stats
+
+PROOF_LEVEL = 0.95
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,45 @@ def calibrate_effects(
         for action in members:
             calibrations[action] = Calibration(means[action], means[action], slope)
     return tuple(calibrations)
+
+
+def prove_means(
+    pseudo: np.ndarray, possible: np.ndarray, *, families: Sequence[str], customer: np.ndarray
+) -> np.ndarray:
+    """Return which actions' family has a mean effect proven positive.
+
+    One-sided at ``PROOF_LEVEL``, all actions of a family together, clustered by customer. A
+    message that brings nothing still tires its reader, so doubt speaks against sending.
+
+    Parameters
+    ----------
+    pseudo : shape (n, K), currency
+        Doubly robust pseudo-outcomes of the net value effect.
+    possible : shape (n, K), bool
+        Where the comparison with control has common ground.
+    families : K names
+        Of the actions; column 0 is control.
+    customer : shape (n,), int
+        Dense customer number.
+
+    Returns
+    -------
+    np.ndarray
+        Shape (K,), bool; control always.
+    """
+    is_proven = np.zeros(len(families), dtype=bool)
+    is_proven[0] = True
+    quantile = float(stats.norm.ppf(PROOF_LEVEL))
+    for family in sorted(set(families[1:])):
+        members = [k for k in range(1, len(families)) if families[k] == family]
+        counts = possible[:, members].sum(axis=1)
+        total = max(int(counts.sum()), 1)
+        sums = np.where(possible[:, members], pseudo[:, members], 0.0).sum(axis=1)
+        mean = float(sums.sum()) / total
+        per_customer = np.bincount(customer, weights=sums - mean * counts)
+        error = float(np.sqrt(per_customer @ per_customer)) / total
+        is_proven[members] = mean > quantile * error
+    return is_proven
 
 
 def _fit_slope(score: np.ndarray, outcome: np.ndarray, customer: np.ndarray) -> float:

@@ -11,7 +11,12 @@ from ml.core.contexts import Contexts
 from ml.core.errors import ContractError, SupportError
 from ml.core.hashing import hash_text
 from ml.core.logged import LoggedDecisions
-from ml.uplift.calibration import Calibration, calibrate_effects, doubly_robust_effect
+from ml.uplift.calibration import (
+    Calibration,
+    calibrate_effects,
+    doubly_robust_effect,
+    prove_means,
+)
 from ml.uplift.trees import TreeSettings, fit_regression, predict
 
 N_FOLDS = 2
@@ -25,8 +30,9 @@ class LifecycleHead:
     """What one lifecycle's log supports, each of shape (K,).
 
     ``n_rows`` decisions that took the action where control was possible too; ``value_effect`` and
-    ``cost_effect`` are calibrated means over the lifecycle's rows, currency per decision. Without
-    support an action has effects 0 and is never offered.
+    ``cost_effect`` are calibrated means over the lifecycle's rows, currency per decision. An
+    action has support with enough rows and a proven family; without it effects are 0 and it is
+    never offered.
     """
 
     lifecycle: str
@@ -141,7 +147,8 @@ def fit_uplift_heads(
     makes the log as if randomised alike for everybody: selection by x can't leak into the effect.
     Cost: E[cost | x, a], since cost without an offer is 0. Slopes are calibrated on out-of-fold
     predictions, customers kept together, so a family whose ranking other customers don't support
-    uses constant effects. The value is winsorised at its 99.5 % quantile for learning alone.
+    uses constant effects, and is not offered at all unless its mean net value is proven positive.
+    The value is winsorised at its 99.5 % quantile for learning alone.
 
     Parameters
     ----------
@@ -184,14 +191,17 @@ def fit_uplift_heads(
         rows = np.flatnonzero(fold == held)
         oof.fill(rows, models, logged.contexts.context[rows], descriptors)
         progress(f"fold {held + 1} of {N_FOLDS} fitted")
-    value_calibration, cost_calibration = _calibrate_families(logged, oof, actions)
+    value_calibration, cost_calibration, is_proven = _calibrate_families(logged, oof, actions)
+    if not is_proven.all():
+        unproven = [actions.action_ids[action] for action in np.flatnonzero(~is_proven)]
+        progress(f"not offered, since neither ranking nor mean is proven: {', '.join(unproven)}")
     baseline, value, cost = _fit_models(logged, descriptors, trees)
     effects = _calibrate(oof.added - oof.added[:, :1], value_calibration)
     costs = np.maximum(_calibrate(oof.cost, cost_calibration), 0.0)
     lifecycle = logged.contexts.frame["lifecycle"].to_numpy()
     heads = []
-    for name, (n_rows, is_supported) in support.items():
-        rows = lifecycle == name
+    for name, (n_rows, has_rows) in support.items():
+        rows, is_supported = lifecycle == name, has_rows & is_proven
         value_effect = np.where(is_supported, effects[rows].mean(axis=0), 0.0)
         cost_effect = np.where(is_supported, costs[rows].mean(axis=0), 0.0)
         heads.append(LifecycleHead(name, n_rows, is_supported, value_effect, cost_effect))
@@ -316,8 +326,11 @@ def _count_support(
 
 def _calibrate_families(
     logged: LoggedDecisions, oof: _Predictions, actions: ActionSet
-) -> tuple[tuple[Calibration, ...], tuple[Calibration, ...]]:
-    """Calibrate value and cost effects, one slope per family of offers."""
+) -> tuple[tuple[Calibration, ...], tuple[Calibration, ...], np.ndarray]:
+    """Calibrate value and cost effects, one slope per family; say which offers are proven.
+
+    An offer is proven if its family's ranking is (slope above 0) or its mean net value is.
+    """
     policy, n_actions = logged.logging_policy, actions.n_actions
     is_taken = np.eye(n_actions, dtype=bool)[logged.action]
     expected = oof.baseline[:, None] + oof.added
@@ -346,7 +359,11 @@ def _calibrate_families(
         )
     value_effect = oof.added - oof.added[:, :1]
     families, customer = actions.families, logged.customer
+    ranked = calibrate_effects(value, value_effect, possible, families=families, customer=customer)
+    is_proven = prove_means(value - cost, possible, families=families, customer=customer)
+    is_proven |= np.array([each.slope > 0 for each in ranked])
     return (
-        calibrate_effects(value, value_effect, possible, families=families, customer=customer),
+        ranked,
         calibrate_effects(cost, oof.cost, possible, families=families, customer=customer),
+        is_proven,
     )

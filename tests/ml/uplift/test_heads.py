@@ -6,6 +6,7 @@ from known_log import ACTIONS, PROGRAMME, make_rows
 
 from ml.core.errors import ContractError, SupportError
 from ml.core.logged import build_logged_decisions
+from ml.uplift.calibration import prove_means
 from ml.uplift.head_files import load_heads, save_heads
 from ml.uplift.heads import fit_uplift_heads
 
@@ -48,6 +49,39 @@ def test_without_heterogeneity_the_heads_mostly_abstain():
         heads, _, _ = _fit(10 + seed, n=6_000, slope=0.0)
         slopes.append(heads.value_calibration[COUPON].slope)
     assert np.median(slopes) < 0.1
+
+
+def test_a_family_without_proof_is_not_offered():
+    rows, _ = make_rows(5, slope=0.0, mean_effect=0.0)
+    logged = build_logged_decisions(rows, programme=PROGRAMME, actions=ACTIONS)
+    said = []
+    heads = fit_uplift_heads(
+        logged, actions=ACTIONS, minimum_support=300, seed=1, progress=said.append
+    )
+    assert heads.value_calibration[COUPON].slope == 0
+    assert not heads.predict(logged.contexts).supported[:, 1:].any()
+    assert any("email_coupon_2" in line for line in said if line.startswith("not offered"))
+
+
+def test_means_are_proven_as_often_as_the_level_says():
+    """Pseudo-outcomes correlated within customers: 5 % of nulls pass, a real mean does."""
+    random = np.random.default_rng(4)
+    customer = np.repeat(np.arange(300), 8)
+    possible = np.ones((2_400, 3), dtype=bool)
+    passed = []
+    for _ in range(400):
+        shared = random.normal(0, 1, 300)[customer]
+        pseudo = np.column_stack([np.zeros(2_400)] + [shared + random.normal(0, 1, 2_400)] * 2)
+        proven = prove_means(
+            pseudo, possible, families=("none", "coupon", "coupon"), customer=customer
+        )
+        assert proven[0]
+        assert proven[1] == proven[2]
+        passed.append(proven[1])
+    assert abs(np.mean(passed) - 0.05) <= 3 * np.sqrt(0.05 * 0.95 / 400)
+    assert prove_means(
+        pseudo + 0.5, possible, families=("none", "coupon", "coupon"), customer=customer
+    ).all()
 
 
 def test_skewed_propensities_leave_the_mean_effect_unbiased():
