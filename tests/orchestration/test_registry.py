@@ -3,6 +3,7 @@ import polars as pl
 import pytest
 from known_log import ACTIONS, PROGRAMME, make_rows
 
+from ml.core.contexts import build_contexts
 from ml.core.errors import PromotionError
 from ml.core.schemas import CustomerFeatures
 from ml.pipeline.learn import fit_candidate, fit_lifecycle_rule, take_snapshot
@@ -62,7 +63,9 @@ def test_the_model_loads_through_mlflow_with_pickle_forbidden(registered, monkey
         pl.col(pl.Int64).cast(pl.Float64), pl.col(pl.Date).cast(pl.Datetime("ns"))
     )
     predicted = model.predict(typed.to_pandas())
-    ours = second.policy.probabilities(contexts)
+    # Tonight's eligibility, by channel; the log's own is narrower.
+    tonight = build_contexts(contexts.frame, programme=PROGRAMME, actions=second.policy.actions)
+    ours = second.policy.probabilities(tonight)
     assert predicted.to_numpy() == pytest.approx(ours, abs=1e-12)
 
 

@@ -118,15 +118,17 @@ def plot_lives(nights: pl.DataFrame, path: Path) -> None:
             if (matrix.shape[1] > 1)
             else np.zeros(len(night))
         )
-        per_night.plot(night, matrix.mean(axis=1), color=colour, label=name, lw=1.4)
-        cumulated.plot(night, total.mean(axis=1), color=colour, label=name, lw=1.6)
+        # A champion that was never replaced lies exactly on the system's line: dots show both.
+        style = {"color": colour, "lw": 1.6, "ls": ":" if name == "frozen_champion" else "-"}
+        per_night.plot(night, matrix.mean(axis=1), **style)
+        cumulated.plot(night, total.mean(axis=1), label=name, **style)
         cumulated.fill_between(
             night, total.mean(axis=1) - error, total.mean(axis=1) + error, color=colour, alpha=0.15
         )
         used = mine.group_by("night", maintain_order=True).agg(
             (pl.col("decision_cost") / pl.col("budget")).mean().alias("used")
         )
-        spent.plot(used["night"], used["used"], color=colour, lw=1.4)
+        spent.plot(used["night"], used["used"], **style)
     spent.axhline(1, color="black", lw=0.8, ls=":")
     for axes, label in (
         (per_night, "net value over never-send, EUR per night"),
