@@ -221,6 +221,7 @@ def _live_on(
     config = world.config
     people, customers = world.population.people.take(rows), state.customers.take(rows)
     margin, cost = np.zeros(len(rows)), np.zeros(len(rows))
+    is_own = np.zeros(len(rows), dtype=bool)
     for offset in range(horizon_days):
         day = state.day + offset
         today = world.circumstances(day)
@@ -238,8 +239,6 @@ def _live_on(
         )
         margin += config.programme.margin * happened.spend
         # An older offer's coupon belongs to its own decision until this one's replaces it.
-        if offset == 0:
-            is_own = happened.realised > 0
         is_own = is_own | (happened.realised > 0)
         cost += np.where(is_own, happened.redeemed, 0.0)
         cost += today.message_cost[np.maximum(happened.realised, 0)]

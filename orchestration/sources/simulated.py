@@ -152,11 +152,13 @@ class SimulatedSource:
                     f"{self._settings.home} lives in version {kept['version']} of the world "
                     f"{config.name}, this code has version {config.version}: use another HOME_DIR"
                 )
-            if world not in (None, config.name):
-                raise ContractError(
-                    f"{self._settings.home} lives in the world {config.name}: use another HOME_DIR "
-                    f"for {world}"
-                )
+            asked = {"world": world, "n_customers": n_customers, "seed": seed}
+            for name, value in asked.items():
+                if value not in (None, kept[name]):
+                    raise ContractError(
+                        f"{self._settings.home} lives in a world with {name} {kept[name]}: use "
+                        f"another HOME_DIR for {value}"
+                    )
             return replace(config, n_customers=kept["n_customers"], seed=kept["seed"])
         config = find_world(world or "bakery")
         config = replace(

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from dataclasses import replace
 from datetime import date
 
@@ -11,7 +12,8 @@ import pytest
 from conftest import N_CUSTOMERS
 from polars.testing import assert_frame_equal
 
-from benchmarks.studies.nightly_loop.contenders import Gate, Shadow, System
+from benchmarks.studies.nightly_loop.__main__ import _live_once
+from benchmarks.studies.nightly_loop.contenders import Gate, Shadow
 from benchmarks.studies.nightly_loop.living import _live_nights, _warm_up, live
 from benchmarks.studies.nightly_loop.report import (
     add_increments,
@@ -20,14 +22,14 @@ from benchmarks.studies.nightly_loop.report import (
     tabulate,
     write_line,
 )
+from benchmarks.studies.nightly_loop.through_dagster import live_through_dagster
 from ml.core.schemas import CustomerFeatures
-from ml.pipeline.decide import to_contract
 from ml.simulate.config import WorldConfig
 from ml.simulate.world import World
 from orchestration.lake import Lake
 
 CONFIG = WorldConfig(n_customers=N_CUSTOMERS)
-FIRST, SECOND = date(2026, 3, 2), date(2026, 3, 3)
+FIRST = date(2026, 3, 2)
 
 
 @pytest.fixture(scope="module")
@@ -65,23 +67,29 @@ def test_outcomes_are_the_warehouses_row_by_row(warm, lake):
         assert (joined[name] == joined[f"{name}_dbt"]).all(), name
 
 
-def test_both_paths_decide_the_same_nights(warm, lake):
+def test_both_paths_decide_the_same_nights(warm, lived_home, monkeypatch):
+    monkeypatch.setenv("LIFTLOOP_HOME", str(lived_home))
     world, state, marts, system = warm
-    tables = {
-        56 + offset: to_contract(lake.read("assignment_table", night), CONFIG.programme)
-        for offset, night in enumerate((FIRST, SECOND))
-    }
+    sealed = live_through_dagster(CONFIG, home=lived_home, n_nights=2)
     learner = system.branch()
     learner.train(state.day, marts)
-    shadow = Shadow(learner, tables)
+    shadow = Shadow(learner, sealed.tables)
     _live_nights(world, shadow, state, marts.branch(), n_nights=2)
-    assert shadow.n_compared == sum(table.height for table in tables.values())
+    assert shadow.n_compared == sum(table.height for table in sealed.tables.values()) > 300
     assert shadow.n_differing == 0
-    record = lake.read("evaluation_record", date(2026, 3, 1)).row(0, named=True)
-    (gate,) = learner.gates
-    assert gate.is_passed == record["is_passed"]
-    assert gate.difference == pytest.approx(record["net_value_difference"], rel=1e-9)
+    ((gate,), (expected,)) = learner.gates, sealed.gates
+    assert (gate.night, gate.is_passed) == (expected.night, expected.is_passed)
+    assert gate.difference == pytest.approx(expected.difference, rel=1e-9)
     assert str(gate).startswith("day 56 ")
+
+
+def test_a_life_through_dagster_replays_what_was_sealed(lived_home, tmp_path, monkeypatch):
+    monkeypatch.setenv("LIFTLOOP_HOME", str(lived_home))
+    shutil.copytree(lived_home, tmp_path / f"home-bakery-{N_CUSTOMERS}")
+    life = _live_once(CONFIG, 2, tmp_path)
+    assert life.n_compared > 300
+    assert life.n_differing == 0
+    assert set(life.nights["contender"]) == set(NET)
 
 
 def test_a_life_accounts_for_every_contender():
@@ -150,7 +158,3 @@ def test_one_seed_has_no_lower_bound():
     assert not [name for name in figures if name.endswith("_low")]
     assert all(math.isfinite(value) for value in figures.values())
     assert np.isclose(figures["vs_random_ratio"], 160 / 110)
-
-
-def test_the_system_needs_no_training_before_it_has_a_champion():
-    assert System(World(replace(CONFIG, n_customers=200))).champion is None

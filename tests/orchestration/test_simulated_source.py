@@ -63,8 +63,10 @@ def test_a_state_folder_keeps_to_its_world(settings):
         300,
         5,
     )
-    with pytest.raises(ContractError, match="lives in the world bakery_plain"):
-        SimulatedSource(settings, world="bakery")
+    for asked in ({"world": "bakery"}, {"n_customers": 400}, {"seed": 6}):
+        (name,) = asked
+        with pytest.raises(ContractError, match=f"lives in a world with {name}"):
+            SimulatedSource(settings, **asked)
     file = settings.world / "world.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "version": 0}))
     with pytest.raises(ContractError, match="version 0 of the world"):

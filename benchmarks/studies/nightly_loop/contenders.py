@@ -9,7 +9,7 @@ import polars as pl
 
 from benchmarks.studies.nightly_loop.marts import LoopMarts
 from ml.allocation.budget import cut_probabilities, solve_budget
-from ml.core.actions import read_actions
+from ml.core.actions import ActionSet
 from ml.core.hashing import hash_uniform
 from ml.pipeline.decide import decide_night, to_contract
 from ml.pipeline.identify import check_randomisation, is_randomisation_sound
@@ -19,8 +19,7 @@ from ml.pipeline.validate import evaluate_candidate
 from ml.simulate.dynamics import eligible_actions
 from ml.simulate.truth import compute_truth
 from ml.simulate.world import World, WorldState
-
-TRAINING_DAYS = 7
+from orchestration.commands import TRAINING_DAYS
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,8 @@ class FixedPolicy:
 
     def decide(self, world: World, state: WorldState, marts: LoopMarts) -> pl.DataFrame:
         """Decide as the pipeline does."""
-        return decide_by(self._policy, self.name, world, state, marts)
+        features = marts.build_features(state.day)
+        return decide_by(self._policy, self.name, features, world, state, marts.actions)
 
 
 class System:
@@ -142,7 +142,7 @@ class System:
 
     def train(self, night: int, marts: LoopMarts) -> None:
         """Fit a candidate on what had matured before the night and let the gate decide."""
-        programme, actions = self._programme, read_actions(marts.catalogue)
+        programme, actions = self._programme, marts.actions
         snapshot = take_snapshot(pl.concat(self._log), programme=programme, actions=actions)
         checks = check_randomisation(snapshot.everything, actions=actions, programme=programme)
         if self.champion is None:
@@ -174,8 +174,11 @@ class System:
             self.train(state.day, marts)
         if self.champion is None:
             raise AssertionError("training sets a champion")
-        decisions = decide_by(self.champion, str(self._version), world, state, marts)
-        self.remember(decisions, marts.build_features(state.day), state.day)
+        features = marts.build_features(state.day)
+        decisions = decide_by(
+            self.champion, str(self._version), features, world, state, marts.actions
+        )
+        self.remember(decisions, features, state.day)
         self.mature(marts, state.day)
         return decisions
 
@@ -214,15 +217,20 @@ class Shadow:
 
 
 def decide_by(
-    policy: BudgetedPolicy, version: str, world: World, state: WorldState, marts: LoopMarts
+    policy: BudgetedPolicy,
+    version: str,
+    features: pl.DataFrame,
+    world: World,
+    state: WorldState,
+    catalogue: ActionSet,
 ) -> pl.DataFrame:
     """Return a night's ``assignments`` by a policy, through the pipeline's own decision."""
     programme = world.config.programme
     night = decide_night(
-        marts.build_features(state.day),
+        features,
         policy=policy,
         policy_version=version,
-        catalogue=read_actions(marts.catalogue),
+        catalogue=catalogue,
         programme=programme,
         decision_date=world.date_of(state.day),
     )

@@ -10,6 +10,7 @@ from datetime import date
 import numpy as np
 import polars as pl
 
+from ml.core.actions import read_actions
 from ml.core.programme import Programme
 from ml.pipeline.identify import mark_customers
 from ml.simulate.config import CHANNELS, WorldConfig
@@ -21,7 +22,8 @@ _CENTS = 100
 class LoopMarts:
     """What one contender's nights have delivered so far.
 
-    Matrices have shape (N, days); column 0 is the first day of the burn-in.
+    Matrices have shape (N, days); column 0 is the day before the burn-in, on whose evening the
+    other programme decides for the first time.
     """
 
     def __init__(self, config: WorldConfig, customer_id: pl.Series, *, n_days: int) -> None:
@@ -42,10 +44,9 @@ class LoopMarts:
         self._receipts = pl.DataFrame(
             schema={"decision_id": pl.String, "realised_action_id": pl.String}
         )
-        self._message_cost: dict[str, float] = {}
         marks = mark_customers(customer_id.to_frame(), self._programme)
         self._marks = marks.select("decision_cohort", "is_holdout", "is_evaluation")
-        self.catalogue = config.offers_frame().head(0)
+        self.actions = read_actions(config.offers_frame(), surface=self._programme.surface)
 
     def branch(self) -> "LoopMarts":
         """Return a copy whose future is its own."""
@@ -54,11 +55,7 @@ class LoopMarts:
     def absorb(self, tables: Tables, night: int) -> None:
         """Take in what was delivered for a night (a day number)."""
         if "actions" in tables:
-            is_ours = pl.col("surface").is_null() | (pl.col("surface") == self._programme.surface)
-            self.catalogue = tables["actions"].filter(is_ours)
-            self._message_cost = dict(
-                self.catalogue.select("action_id", "message_cost").iter_rows()
-            )
+            self.actions = read_actions(tables["actions"], surface=self._programme.surface)
         self._absorb_customers(tables["customers"])
         self._absorb_contactability(tables["contactability"])
         receipts = tables["deliveries"].select("decision_id", "realised_action_id")
@@ -192,12 +189,12 @@ class LoopMarts:
         realised = decisions.join(
             self._receipts, on="decision_id", how="left", maintain_order="left"
         ).select(pl.coalesce("realised_action_id", "action_id"))
-        message = realised.to_series().replace_strict(self._message_cost, return_dtype=pl.Float64)
+        message = self.actions.message_costs[self.actions.index_of(realised.to_series())]
         return decisions.with_columns(
             pl.Series("visits", self._counts["visit"][rows, week].sum(axis=1, dtype=np.int64)),
             pl.Series("spend", cents / _CENTS),
             pl.Series("value", cents * per_mille / (_CENTS * 1000)),
-            pl.Series("cost", self._paid[rows, start] / _CENTS + message.to_numpy()),
+            pl.Series("cost", self._paid[rows, start] / _CENTS + message),
         )
 
     def _describe_channels(self, rows: np.ndarray) -> pl.Series:
