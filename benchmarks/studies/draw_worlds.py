@@ -246,7 +246,7 @@ def plot_memory(world: World, opened: WorldState) -> Figure:
         Above fatigue, opt-outs and dormancy per week, below the tiers.
     """
     ways: dict[str, tuple[str, Callable[[WorldState], pl.DataFrame]]] = {
-        "never send": (_GREY, lambda state: world.randomise(state).head(0)),
+        "never send": (_GREY, lambda state: world.decide_nothing(state)),
         "experiment": (_BLUE, world.randomise),
         "an offer every week": (_ORANGE, lambda state: _always_send(world, state)),
     }

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Literal
 
+import numpy as np
 import polars as pl
 
 from ml.core.programme import Attribute, Programme
@@ -305,6 +306,12 @@ class WorldConfig:
     def ordered_offers(self) -> tuple[Offer, ...]:
         """The offers in the action set's order: control first, then by id."""
         return (self.offers[0], *sorted(self.offers[1:], key=lambda offer: offer.action_id))
+
+    @property
+    def channel_of(self) -> np.ndarray:
+        """Each offer's index into CHANNELS in the action set's order, -1 for control; (K,)."""
+        channels = (offer.channel for offer in self.ordered_offers)
+        return np.array([CHANNELS.index(each) if each else -1 for each in channels])
 
     @property
     def programme(self) -> Programme:

@@ -155,6 +155,11 @@ def open_customers(config: WorldConfig, n: int, random: np.random.Generator) -> 
     )
 
 
+def is_due(people: People, day: int) -> np.ndarray:
+    """Return who is decided on in a day: their cohort, from the day after sign-up; (n,), bool."""
+    return (people.cohort == day % N_COHORTS) & (people.signup_day < day)
+
+
 def draw_day(random: np.random.Generator, n: int) -> Draws:
     """Draw a day's chance, always the same number of draws."""
     uniform = {name: random.random(n, dtype=np.float32) for name in _UNIFORMS}
@@ -312,7 +317,7 @@ def close_day(
         Where they stand before tomorrow, and what moved.
     """
     chance, life, response = draws.uniform, config.lifecycle, config.response
-    due = (people.cohort == (day + 1) % N_COHORTS) & (people.signup_day <= day)
+    due = is_due(people, day + 1)
     has_bought = customers.bought > 0
     up = 1 - (1 - np.array(life.tier_up)[customers.tier]) ** customers.bought
     down = np.where(has_bought, 0.0, np.array(life.tier_down)[customers.tier])
@@ -367,13 +372,10 @@ def _opt_out(
 ) -> np.ndarray:
     """Return the channel that a message made the customer leave, -1 for none."""
     response = config.response
-    channels = np.array(
-        [CHANNELS.index(each.channel) if each.channel else -1 for each in config.ordered_offers]
-    )
     logit = response.opt_out_log_odds + response.opt_out_fatigue * customers.fatigue
     logit = logit + np.log(people.annoyance)
     leaves = (realised > 0) & (uniforms < 1 / (1 + np.exp(-logit)))
-    return np.where(leaves, channels[np.maximum(realised, 0)], -1)
+    return np.where(leaves, config.channel_of[np.maximum(realised, 0)], -1)
 
 
 def _turn(response: np.ndarray, config: WorldConfig) -> np.ndarray:

@@ -1,7 +1,7 @@
 """A world's customers: latent traits, what partly reveals them, and what they talk about."""
 
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import numpy as np
 import polars as pl
@@ -226,8 +226,3 @@ def _sign_ups(config: WorldConfig, population: Population, rows: np.ndarray) -> 
     return days.to_frame().select(
         (midnight + pl.duration(days=pl.col("day"))).alias("signed_up_at")
     )["signed_up_at"]
-
-
-def midnight_of(config: WorldConfig, day: int) -> datetime:
-    """Return the UTC midnight at which a day begins."""
-    return datetime.combine(config.first_date, datetime.min.time(), UTC) + timedelta(days=day)

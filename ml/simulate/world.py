@@ -2,18 +2,17 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
 
 from ml.core.actions import ActionSet, read_actions
 from ml.core.hashing import hash_uniform
 from ml.core.policy import draw_actions
-from ml.simulate.config import CHANNELS, OTHER_ACTION, OTHER_SURFACE, WorldConfig
+from ml.simulate.config import WorldConfig
 from ml.simulate.dynamics import (
     N_COHORTS,
     Circumstances,
@@ -24,6 +23,7 @@ from ml.simulate.dynamics import (
     close_day,
     draw_day,
     eligible_actions,
+    is_due,
     live_day,
     open_customers,
 )
@@ -34,7 +34,16 @@ from ml.simulate.population import (
     describe_customers,
     describe_reach,
     draw_population,
-    midnight_of,
+)
+from ml.simulate.world_tables import (
+    EVENT_SCHEMA,
+    at_time,
+    write_contactability,
+    write_customers,
+    write_decisions,
+    write_events,
+    write_other_decisions,
+    write_receipts,
 )
 
 Tables = dict[str, pl.DataFrame]
@@ -43,21 +52,6 @@ _Arrays = TypeVar("_Arrays", Customers, Happened, Moved)
 BLOCK = 65_536
 _THREADS = 2
 _WEEKS_AHEAD = 520
-_EVENT_SCHEMA: dict[str, pl.DataType] = {
-    "customer_id": pl.String(),
-    "occurred_at": pl.Datetime("us", "UTC"),
-    "available_at": pl.Datetime("us", "UTC"),
-    "type": pl.String(),
-    "amount": pl.Float64(),
-    "decision_id": pl.String(),
-    "item": pl.String(),
-}
-_RECEIPT_SCHEMA: dict[str, pl.DataType] = {
-    "decision_id": pl.String(),
-    "status": pl.String(),
-    "realised_action_id": pl.String(),
-    "delivered_at": pl.Datetime("us", "UTC"),
-}
 
 
 @dataclass(frozen=True)
@@ -99,9 +93,7 @@ class World:
             config.offers_frame(), surface=config.programme.surface
         )
         offers = config.ordered_offers
-        self.channel_of = np.array(
-            [CHANNELS.index(each.channel) if each.channel else -1 for each in offers]
-        )
+        self.channel_of = config.channel_of
         self._warm_start = np.array([each.warm_start_weight for each in offers])
         self._positions = {action: index for index, action in enumerate(self.actions.action_ids)}
 
@@ -167,7 +159,7 @@ class World:
             day=-config.burn_in_days,
             customers=customers,
             decision_ids=pl.Series("decision_id", [None] * n, dtype=pl.String),
-            pending=pl.DataFrame(schema=_EVENT_SCHEMA),
+            pending=pl.DataFrame(schema=EVENT_SCHEMA),
         )
         deliveries: list[Tables] = []
         while state.day < 0:
@@ -192,8 +184,7 @@ class World:
 
     def due(self, state: WorldState) -> np.ndarray:
         """Return which customers are decided on in the state's day, shape (N,), bool."""
-        people = self.population.people
-        return (people.cohort == state.day % N_COHORTS) & (people.signup_day < state.day)
+        return is_due(self.population.people, state.day)
 
     def logging_policy(self, people: People, customers: Customers) -> np.ndarray:
         """Return the warm-start experiment's propensities, shape (n, K), rows sum to 1.
@@ -251,7 +242,7 @@ class World:
         deepest = self._positions.get("email_coupon_5")
         nudge = self._positions.get("push_ad")
         if not config.has_targeting_rule or deepest is None or nudge is None:
-            return self.randomise(state).head(0)
+            return self.decide_nothing(state)
         eligible = eligible_actions(people, state.customers, self.channel_of)
         is_sent = self.due(state) & ~people.is_holdout
         wakes = is_sent & state.customers.is_dormant & eligible[:, deepest]
@@ -300,28 +291,22 @@ class World:
         pl.DataFrame
             In order of ``rows``.
         """
-        names = np.array(self.actions.action_ids)
-        listed, columns = np.nonzero(policy > 0)
-        offsets: Any = pa.array(np.searchsorted(listed, np.arange(len(rows) + 1)).astype(np.int32))
-        lists: Any = pa.ListArray
-        eligible = lists.from_arrays(offsets, pa.array(names).take(pa.array(columns)))
-        vector = lists.from_arrays(offsets, pa.array(policy[listed, columns]))
-        day = self.date_of(state.day)
-        ids = self.population.customer_id[rows]
-        return pl.DataFrame({"customer_id": ids}).select(
-            (pl.lit(f"{day}:") + pl.col("customer_id")).alias("decision_id"),
-            "customer_id",
-            pl.lit(self._at(state.day, hour=1, minute=30)).alias("decided_at"),
-            pl.lit(self.config.programme.surface).alias("surface"),
-            pl.Series("eligible_actions", pl.from_arrow(eligible), dtype=pl.List(pl.String)),
-            pl.Series("action_id", names[taken], dtype=pl.String),
-            pl.Series("propensity", policy[np.arange(len(rows)), taken]),
-            pl.Series("eligible_propensities", pl.from_arrow(vector), dtype=pl.List(pl.Float64)),
-            pl.lit(policy_version).alias("policy_version"),
-            pl.lit(arm).alias("arm"),
-            pl.lit(None, dtype=pl.String).alias("experiment"),
-            pl.lit(False).alias("is_exploration"),
+        return write_decisions(
+            self.config,
+            self.actions,
+            state.day,
+            self.population.customer_id[rows],
+            taken,
+            policy,
+            arm=arm,
+            policy_version=policy_version,
         )
+
+    def decide_nothing(self, state: WorldState) -> pl.DataFrame:
+        """Return the ``assignments`` of a day on which nobody is decided on: no rows."""
+        nobody = np.zeros(0, dtype=np.int8)
+        policy = np.zeros((0, self.actions.n_actions))
+        return self.log_decisions(state, nobody, nobody, policy, arm="none", policy_version="none")
 
     def step(self, state: WorldState, decisions: pl.DataFrame) -> tuple[WorldState, Tables]:
         """Live one day.
@@ -347,21 +332,26 @@ class World:
         decided = decisions["customer_id"].cast(pl.Int64).to_numpy()
         if len(decided):
             assigned[decided] = self.actions.index_of(decisions["action_id"])
-        before, draws, happened, after, moved = self._live(state, assigned)
+        before, chance, happened, after, moved = self._live(state, assigned)
         arrived = happened.realised > 0
         if len(decided):
             reached = np.flatnonzero(arrived[decided])
             decision_ids = decision_ids.clone().scatter(
                 decided[reached], decisions["decision_id"][reached]
             )
-        events = self._write_events(day, happened, draws, decision_ids)
-        pool = pl.concat([state.pending, events]) if state.pending.height else events
-        is_out = pool["available_at"] < self._at(day + 1)
+        config, population = self.config, self.population
+        events = write_events(config, population, day, happened, chance, decision_ids)
+        pool = pl.concat([state.pending, events])
+        is_out = pool["available_at"] < at_time(config, day + 1)
         tables = {
-            "customers": self._write_customers(day, before, after, moved),
-            "contactability": self._write_contactability(day, before, happened, moved),
-            "assignments": self._write_other(day, moved),
-            "deliveries": self._write_receipts(day, decisions, assigned, happened.realised),
+            "customers": write_customers(config, population, day, before, after, moved),
+            "contactability": write_contactability(
+                config, population, day, before, happened, moved
+            ),
+            "assignments": write_other_decisions(config, population, day, moved),
+            "deliveries": write_receipts(
+                config, self.actions, day, decisions, assigned, happened.realised
+            ),
             "events": pool.filter(is_out).sort("available_at", "customer_id", "type"),
         }
         if self.media is not None:
@@ -374,8 +364,8 @@ class World:
 
     def _live(
         self, state: WorldState, assigned: np.ndarray
-    ) -> tuple[Customers, Draws, Happened, Customers, Moved]:
-        """Live the day block by block; return state, chance and happenings of all."""
+    ) -> tuple[Customers, dict[str, np.ndarray], Happened, Customers, Moved]:
+        """Live the day block by block; return state, the events' chance and happenings of all."""
         day, today, people = state.day, self.circumstances(state.day), self.population.people
 
         def live_block(block: int) -> tuple[Draws, Happened, Customers, Customers, Moved]:
@@ -402,171 +392,17 @@ class World:
             with ThreadPoolExecutor(_THREADS) as pool:
                 parts = list(pool.map(live_block, range(n_blocks)))
         all_draws, happened, lived, after, moved = zip(*parts, strict=True)
-        uniform = {
+        chance = {
             name: np.concatenate([each.uniform[name] for each in all_draws])
             for name in ("browses", "about", "second", "late")
         }
         return (
             _join_arrays(lived),
-            Draws(uniform, all_draws[0].ticket[:0]),
+            chance,
             _join_arrays(happened),
             _join_arrays(after),
             _join_arrays(moved),
         )
-
-    def _write_customers(
-        self, day: int, before: Customers, after: Customers, moved: Moved
-    ) -> pl.DataFrame:
-        """Return who signed up today, and who begins tomorrow in another tier."""
-        people = self.population.people
-        joined = np.flatnonzero(people.signup_day == day)
-        changed = np.flatnonzero(moved.moves_tier)
-        evening = pl.Series([self._at(day, hour=23, minute=55)], dtype=pl.Datetime("us", "UTC"))
-        return pl.concat(
-            [
-                describe_customers(self.config, self.population, joined, tier=before.tier[joined]),
-                describe_customers(
-                    self.config,
-                    self.population,
-                    changed,
-                    tier=after.tier[changed],
-                    known_from=evening.new_from_index(0, len(changed)),
-                ),
-            ]
-        )
-
-    def _write_contactability(
-        self, day: int, before: Customers, happened: Happened, moved: Moved
-    ) -> pl.DataFrame:
-        """Return the channels of who signed up, and those that closed or opened again."""
-        people, ids = self.population.people, self.population.customer_id
-        joined = np.flatnonzero(people.signup_day == day)
-        left = np.flatnonzero(happened.opted_out >= 0)
-        parts = [
-            describe_reach(self.config, self.population, joined),
-            pl.DataFrame(
-                {
-                    "customer_id": ids[left],
-                    "channel": np.array(CHANNELS)[happened.opted_out[left]],
-                },
-                schema_overrides={"channel": pl.String},
-            ).select(
-                "customer_id",
-                "channel",
-                pl.lit(self._at(day, hour=12)).alias("valid_from"),
-                pl.lit(False).alias("is_allowed"),
-            ),
-        ]
-        back = np.flatnonzero(moved.returns)
-        for position, channel in enumerate(CHANNELS):
-            rows = back[(before.closed[back] >> position) & 1 == 1]
-            parts.append(
-                pl.DataFrame({"customer_id": ids[rows]}).select(
-                    "customer_id",
-                    pl.lit(channel).alias("channel"),
-                    pl.lit(self._at(day, hour=23, minute=55)).alias("valid_from"),
-                    pl.lit(True).alias("is_allowed"),
-                )
-            )
-        return pl.concat(parts)
-
-    def _write_other(self, day: int, moved: Moved) -> pl.DataFrame:
-        """Return the other programme's decisions of this evening, with their propensities."""
-        other, people = self.config.other_programme, self.population.people
-        tomorrow = (people.cohort == (day + 1) % N_COHORTS) & (people.signup_day <= day)
-        rows = np.flatnonzero(tomorrow & people.has_app & (other is not None))
-        share = 0.5 if other is None else other.share
-        is_given = moved.is_offered_other[rows]
-        names = [self.actions.action_ids[0], OTHER_ACTION]
-        return pl.DataFrame({"customer_id": self.population.customer_id[rows]}).select(
-            (pl.lit(f"{OTHER_SURFACE}:{self.date_of(day)}:") + pl.col("customer_id")).alias(
-                "decision_id"
-            ),
-            "customer_id",
-            pl.lit(self._at(day, hour=20)).alias("decided_at"),
-            pl.lit(OTHER_SURFACE).alias("surface"),
-            pl.lit(pl.Series([names])).first().alias("eligible_actions"),
-            pl.Series("action_id", np.where(is_given, names[1], names[0]), dtype=pl.String),
-            pl.Series("propensity", np.where(is_given, share, 1 - share), dtype=pl.Float64),
-            pl.lit(pl.Series([[1 - share, share]])).first().alias("eligible_propensities"),
-            pl.lit("free-delivery-1").alias("policy_version"),
-            pl.lit(OTHER_SURFACE).alias("arm"),
-            pl.lit(None, dtype=pl.String).alias("experiment"),
-            pl.lit(True).alias("is_exploration"),
-        )
-
-    def _write_receipts(
-        self, day: int, decisions: pl.DataFrame, assigned: np.ndarray, realised: np.ndarray
-    ) -> pl.DataFrame:
-        """Return what became of each decision."""
-        if not decisions.height:
-            return pl.DataFrame(schema=_RECEIPT_SCHEMA)
-        rows = decisions["customer_id"].cast(pl.Int64).to_numpy()
-        names = np.array(self.actions.action_ids)
-        return pl.DataFrame(
-            {
-                "decision_id": decisions["decision_id"],
-                "status": np.where(realised[rows] == assigned[rows], "delivered", "failed"),
-                "realised_action_id": names[realised[rows]],
-            }
-        ).with_columns(pl.lit(self._at(day, hour=2, minute=30)).alias("delivered_at"))
-
-    def _write_events(
-        self, day: int, happened: Happened, draws: Draws, decision_ids: pl.Series
-    ) -> pl.DataFrame:
-        """Return the day's events with both clocks, and what each is about."""
-        chance, tokens = draws.uniform, self.population.tokens
-        browses = happened.visits & ~happened.buys
-        browses &= chance["browses"] < self.config.demand.browsing_share
-        reads = browses & (chance["browses"] < self.config.demand.browsing_share / 2)
-        vocabulary = tokens.vocabulary
-        midnight = np.datetime64(self._at(day).replace(tzinfo=None), "us")
-        late = self.config.late_share
-        parts = []
-        for kind, happens, amount, topic in (
-            ("visit", happened.visits, None, None),
-            ("purchase", happened.buys, happened.spend, 0),
-            ("read", reads, None, 1),
-            ("click", browses & ~reads, None, 2),
-            ("redemption", happened.redeems, happened.redeemed, None),
-        ):
-            rows = np.flatnonzero(happens)
-            # 02:00 to 23:53; most are known within five minutes, the late ones in one to 3 days.
-            seconds = (7_200 + 78_800 * chance["second"][rows].astype(float)).astype(np.int64)
-            share = chance["late"][rows].astype(float)
-            delay = np.where(
-                share < late, 86_400 + share / max(late, 1e-9) * 172_799, 1 + share * 298
-            ).astype(np.int64)
-            occurred = midnight + seconds * np.timedelta64(1_000_000, "us")
-            item = None
-            if topic is not None:
-                item = vocabulary[tokens.draw(rows, topic, chance["about"][rows].astype(float))]
-            parts.append(
-                pl.DataFrame(
-                    {
-                        "customer_id": self.population.customer_id[rows],
-                        "occurred_at": occurred,
-                        "available_at": occurred + delay * np.timedelta64(1_000_000, "us"),
-                        "amount": None if amount is None else amount[rows],
-                        "decision_id": decision_ids[rows] if kind == "redemption" else None,
-                        "item": item,
-                    },
-                    schema_overrides={
-                        "amount": pl.Float64,
-                        "decision_id": pl.String,
-                        "item": pl.String,
-                    },
-                ).with_columns(pl.lit(kind).alias("type"))
-            )
-        utc = pl.col("occurred_at", "available_at").dt.replace_time_zone("UTC")
-        return (
-            pl.concat(parts)
-            .with_columns(utc)
-            .select(pl.col(name).cast(dtype) for name, dtype in _EVENT_SCHEMA.items())
-        )
-
-    def _at(self, day: int, *, hour: int = 0, minute: int = 0) -> datetime:
-        return midnight_of(self.config, day) + timedelta(hours=hour, minutes=minute)
 
 
 def _join_arrays(parts: tuple[_Arrays, ...]) -> _Arrays:

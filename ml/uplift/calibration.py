@@ -103,8 +103,7 @@ def calibrate_effects(
     Chernozhukov, Demirer, Duflo, Fernandez-Val (2018), best linear predictor; docs/methods.md.
     """
     calibrations = [Calibration(0.0, 0.0, 0.0)] * len(families)
-    for family in sorted(set(families[1:])):
-        members = [k for k in range(1, len(families)) if families[k] == family]
+    for members in _group_offers(families):
         score, outcome, groups, means = [], [], [], {}
         for action in members:
             rows = possible[:, action]
@@ -147,8 +146,7 @@ def prove_means(
     is_proven = np.zeros(len(families), dtype=bool)
     is_proven[0] = True
     quantile = float(stats.norm.ppf(PROOF_LEVEL))
-    for family in sorted(set(families[1:])):
-        members = [k for k in range(1, len(families)) if families[k] == family]
+    for members in _group_offers(families):
         counts = possible[:, members].sum(axis=1)
         total = max(int(counts.sum()), 1)
         sums = np.where(possible[:, members], pseudo[:, members], 0.0).sum(axis=1)
@@ -157,6 +155,14 @@ def prove_means(
         error = float(np.sqrt(per_customer @ per_customer)) / total
         is_proven[members] = mean > quantile * error
     return is_proven
+
+
+def _group_offers(families: Sequence[str]) -> list[list[int]]:
+    """Return the offers' indices, family by family; control is in none."""
+    return [
+        [k for k in range(1, len(families)) if families[k] == family]
+        for family in sorted(set(families[1:]))
+    ]
 
 
 def _fit_slope(score: np.ndarray, outcome: np.ndarray, customer: np.ndarray) -> float:

@@ -115,7 +115,7 @@ class SimulatedSource:
             return world.randomise(state)
         if self._lake.has("assignment_table", today):
             return self._lake.read("assignment_table", today)
-        return world.randomise(state).head(0)
+        return world.decide_nothing(state)
 
     def _land(self, world: World, state: WorldState, tables: Tables) -> None:
         """Deliver a day's tables, then move the world on: a killed run lives the day again."""

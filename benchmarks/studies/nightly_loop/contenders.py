@@ -54,7 +54,7 @@ class NeverSend:
 
     def decide(self, world: World, state: WorldState, marts: LoopMarts) -> pl.DataFrame:
         """Decide no-offer."""
-        return world.randomise(state).head(0)
+        return world.decide_nothing(state)
 
 
 class RandomOffers:

@@ -127,7 +127,7 @@ def _live_nights(
             sent[day] = decisions
             n_decided = int((world.due(state) & ~people.is_holdout).sum())
         else:
-            decisions, n_decided = world.randomise(state).head(0), 0
+            decisions, n_decided = world.decide_nothing(state), 0
         state, tables = world.step(state, decisions)
         tables["assignments"] = pl.concat([tables["assignments"], decisions])
         marts.absorb(tables, state.day)
