@@ -1,8 +1,8 @@
 """Live the nightly loop in a simulated world: python -m benchmarks.studies.nightly_loop.
 
 Without --seeds one life, the system's nights through Dagster itself; with --seeds many, through
-ml.pipeline directly, and with --parity one of them through Dagster too. Finished seeds are kept
-and not lived again.
+ml.pipeline directly, and with --parity one more life through Dagster. Finished seeds are kept and
+not lived again.
 """
 
 import argparse
