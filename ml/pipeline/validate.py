@@ -107,11 +107,10 @@ def evaluate_candidate(
     policies |= {CHAMPION: seen_champion, CANDIDATE: candidate}
     rewards = {"value": logged.value, "cost": logged.cost, "net_value": logged.net_value}
     expected = expect_rewards(candidate, logged)
+    deployed = {name: policy.probabilities(logged.contexts) for name, policy in policies.items()}
     contributions = {
-        (name, reward): _contribute(
-            logged, policy.probabilities(logged.contexts), rewards[reward], expected[reward]
-        )
-        for name, policy in policies.items()
+        (name, reward): _contribute(logged, policy, rewards[reward], expected[reward])
+        for name, policy in deployed.items()
         for reward in REWARDS
     }
     rows = []
