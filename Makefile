@@ -13,6 +13,7 @@ SEEDS ?=
 OUT ?= .liftloop-world
 DAYS ?=
 CUSTOMERS ?=
+CUSTOMER ?=
 TRUTH ?=
 REISSUE ?=
 EXPORT ?=
@@ -24,7 +25,7 @@ STAMP := $(VENV)/.installed
 LIFTLOOP := LIFTLOOP_HOME=$(abspath $(HOME_DIR)) OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m orchestration.commands
 
 .DEFAULT_GOAL := help
-.PHONY: help install nightly validate plan-exploration world loop bench test test-slow check fix ui clean
+.PHONY: help install nightly validate restore erase plan-exploration world loop bench test test-slow check fix ui clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -41,8 +42,14 @@ install: $(STAMP) ## Install everything into .venv from the lock
 nightly: $(STAMP) ## Run the loop for one night (SOURCE= INPUT= DATE= HOME_DIR= WORLD= REISSUE=1 EXPORT=csv)
 	@$(LIFTLOOP) nightly --source $(SOURCE) $(if $(WORLD),--world '$(WORLD)') $(if $(CUSTOMERS),--customers $(CUSTOMERS)) $(if $(INPUT),--input '$(INPUT)') $(if $(DATE),--date $(DATE)) $(if $(REISSUE),--reissue) $(if $(EXPORT),--export-csv)
 
-validate: $(STAMP) ## Check a delivery against the contract without loading it (INPUT=folder)
-	@$(LIFTLOOP) validate --input '$(INPUT)'
+validate: $(STAMP) ## Check a delivery against the contract without loading it (INPUT=folder DATE=)
+	@$(LIFTLOOP) validate --input '$(INPUT)' $(if $(DATE),--date $(DATE))
+
+restore: $(STAMP) ## Build a lost warehouse from the lake, lost lake partitions from landing (HOME_DIR=)
+	@$(LIFTLOOP) restore
+
+erase: $(STAMP) ## Erase a customer from landing, lake, warehouse and exports (CUSTOMER=id HOME_DIR=)
+	@$(LIFTLOOP) erase --customer '$(CUSTOMER)'
 
 plan-exploration: $(STAMP) ## How long to explore (EFFECT= SD= PER_WEEK= PROPENSITIES=no_offer=.4,a=.6)
 	@$(LIFTLOOP) plan-exploration --effect $(EFFECT) --standard-deviation $(SD) --decisions-per-week $(PER_WEEK) --propensities $(PROPENSITIES)

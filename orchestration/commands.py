@@ -1,4 +1,4 @@
-"""The command line behind the Makefile: nightly, world, validate, plan-exploration.
+"""The command line behind the Makefile: nightly, world, validate, erase, plan-exploration.
 
 Reads: landing, lake. Writes: standard output; the jobs write the rest.
 """
@@ -10,18 +10,14 @@ import time
 from collections.abc import Sequence
 from datetime import date, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import polars as pl
 
 from ml.core.errors import ContractError, LiftloopError
+from orchestration.files import describe_system_error, write_text
 from orchestration.lake import Lake
-from orchestration.settings import REPOSITORY, Settings, prepare_home, read_settings
-
-if TYPE_CHECKING:
-    import dagster as dg
-
-TRAINING_DAYS = 7
+from orchestration.settings import REPOSITORY, Settings, hold_home, prepare_home, read_settings
 
 
 class Source(Protocol):
@@ -57,7 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(parsed.run(parsed))
     except LiftloopError as error:
         print(f"\nerror: {error}", file=sys.stderr)
-        return 1
+    except OSError as error:
+        print(f"\nerror: {describe_system_error(error)}", file=sys.stderr)
+    return 1
 
 
 def run_nightly(parsed: argparse.Namespace) -> int:
@@ -66,48 +64,54 @@ def run_nightly(parsed: argparse.Namespace) -> int:
     settings = read_settings()
     prepare_home(settings)
     source = _open_source(parsed, settings)
+    # Fixed before waiting: who asks twice for a night gets that night, not the one after it.
     night = parsed.date or _next_night(settings, source)
     if night > date.today():
         raise ContractError(f"night {night} has not begun yet")
-    print(f"> Land: {parsed.source} source, night {night}", flush=True)
-    source.land(night)
-    # Definitions read the landing folder's first date, so they are imported after landing.
-    import dagster as dg
+    with hold_home(settings, command=f"nightly for {night}"):
+        print(f"> Land: {parsed.source} source, night {night}", flush=True)
+        source.land(night)
+        # Jobs read the landing folder's first date, so they are imported after landing.
+        from orchestration.night import run_night
 
-    from orchestration.run_jobs import clear_lost_runs, run_job
-    from orchestration.summary import summarise_night
-
-    lake = Lake(root=str(settings.lake))
-    with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
-        for run_id in clear_lost_runs(instance):
-            print(f"  run {run_id} had been killed: marked as failed, its slots freed")
-        missing = _missing_nights(settings, lake, before=night)
-        if missing:
-            run_job(instance, "history", night=missing[0], until=missing[-1])
-        if not lake.has("assignment_table", night) and _is_training_due(lake, settings, night):
-            _train(instance)
         emission = {"reissue": parsed.reissue, "export_csv": parsed.export_csv}
-        run_job(
-            instance,
-            "nightly",
-            night=night,
-            config={"ops": {"assignment": {"config": emission}}},
-        )
-    print("\n" + summarise_night(lake, settings.programme(), night))
+        print("\n" + run_night(settings, night, emission=emission))
     print(
         f"\nDone in {time.monotonic() - started:.0f} s. Look at it: make ui{_home_hint(settings)}"
     )
     return 0
 
 
-def _train(instance: "dg.DagsterInstance") -> None:
-    """Train; a failure leaves the champion and the night goes on with it."""
-    from orchestration.run_jobs import run_job
+def run_restore(parsed: argparse.Namespace) -> int:
+    """Build a lost warehouse from the lake, and lost lake partitions from landing."""
+    settings = read_settings()
+    prepare_home(settings)
+    from orchestration.night import restore
 
-    try:
-        run_job(instance, "weekly_training")
-    except LiftloopError as error:
-        print(f"  training did not end ({error}); the night goes on with what there is")
+    with hold_home(settings, command="restore"):
+        restore(settings)
+    print("lake and warehouse hold what landing delivered")
+    return 0
+
+
+def run_erase(parsed: argparse.Namespace) -> int:
+    """Erase a customer everywhere and build what was made from their rows anew."""
+    settings = read_settings()
+    prepare_home(settings)
+    from orchestration.erasure import erase_customer, find_mentions
+    from orchestration.night import restore
+
+    with hold_home(settings, command="erase"):
+        erased = erase_customer(settings, parsed.customer)
+        print(f"> Erased {erased.n_rows:,} rows in {erased.n_files:,} files", flush=True)
+        restore(settings)
+        left = find_mentions(settings, parsed.customer)
+    for path in erased.unreadable:
+        print(f"  can't be searched: {path}; delete it if it may hold the customer")
+    if left:
+        raise ContractError(f"still mentioned in {', '.join(left)}: run it again")
+    print("no file and no table mentions the customer any more")
+    return 0
 
 
 def run_validate(parsed: argparse.Namespace) -> int:
@@ -140,7 +144,8 @@ def run_validate(parsed: argparse.Namespace) -> int:
 
         known = read_known(Lake(root=str(settings.lake)), before=date.max)
     programme = settings.programme() if settings.programme_file.exists() else None
-    screened = screen_night(files, known=known, programme=programme)
+    night = parsed.date or date.today()
+    screened = screen_night(files, known=known, programme=programme, night=night)
     for row in screened.counts.filter(pl.col("delivered") > 0).iter_rows(named=True):
         print(
             f"{row['table']:<16}{row['delivered']:>12,} delivered{row['accepted']:>12,} accepted"
@@ -227,7 +232,7 @@ def _open_source(parsed: argparse.Namespace, settings: Settings) -> Source:
         source = HillstromSource(settings, path=Path(parsed.input) if parsed.input else None)
     else:
         source = LandedSource(settings)
-    marker.write_text(parsed.source)
+    write_text(parsed.source, marker)
     return source
 
 
@@ -236,31 +241,6 @@ def _next_night(settings: Settings, source: Source) -> date:
     sealed = Lake(root=str(settings.lake)).dates("assignment_table")
     first = source.first_night()
     return first if not sealed else max(first, sealed[-1] + timedelta(days=1))
-
-
-def _missing_nights(settings: Settings, lake: Lake, *, before: date) -> list[date]:
-    """Return the nights to ingest first: from the earliest one that is not complete.
-
-    Without the warehouse that is the very first: it is built anew from what was delivered.
-    """
-    start = settings.first_partition()
-    nights = [start + timedelta(days=offset) for offset in range((before - start).days)]
-    if not settings.warehouse.exists():
-        return nights
-    done = set(lake.dates("ingestion_counts")) & set(lake.dates("realised_outcomes"))
-    first = next((night for night in nights if night not in done), before)
-    return [night for night in nights if night >= first]
-
-
-def _is_training_due(lake: Lake, settings: Settings, night: date) -> bool:
-    """Return whether a week has passed since the last gate, and there is something to learn."""
-    records = lake.dates("evaluation_record")
-    if records:
-        return (night - records[-1]).days > TRAINING_DAYS
-    decided = [
-        day for day in lake.dates("logged_decisions") if lake.read("logged_decisions", day).height
-    ]
-    return bool(decided) and (night - decided[0]).days > settings.programme().matured_after_days
 
 
 def _home_hint(settings: Settings) -> str:
@@ -290,7 +270,13 @@ def _build_parser() -> argparse.ArgumentParser:
     world.set_defaults(run=run_world)
     validate = commands.add_parser("validate", help="check a delivery without loading it")
     validate.add_argument("--input", required=True)
+    validate.add_argument("--date", type=_parse_date, help="its night; default: today")
     validate.set_defaults(run=run_validate)
+    erase = commands.add_parser("erase", help="erase a customer from the state folder")
+    erase.add_argument("--customer", required=True, help="customer_id as delivered")
+    erase.set_defaults(run=run_erase)
+    restored = commands.add_parser("restore", help="build what is lost from what is left")
+    restored.set_defaults(run=run_restore)
     plan = commands.add_parser("plan-exploration", help="how long to explore")
     plan.add_argument("--effect", type=float, required=True)
     plan.add_argument("--standard-deviation", type=float, required=True)

@@ -11,7 +11,7 @@ from orchestration.assets.features import marts, warehouse_models
 from orchestration.assets.ingestion import ingestion
 from orchestration.assets.monitoring import nightly_summary
 from orchestration.assets.uplift import lifecycle_rule, randomisation, uplift_heads
-from orchestration.jobs import EXECUTOR, history, nightly, weekly_training
+from orchestration.jobs import EXECUTOR, history, nightly, promotion, rebuild, weekly_training
 from orchestration.progress import progress_logger
 from orchestration.resources import build_resources
 from orchestration.schedules import nightly_schedule, weekly_training_schedule
@@ -38,7 +38,7 @@ defs = dg.Definitions(
         champion,
         nightly_summary,
     ],
-    jobs=[history, nightly, weekly_training],
+    jobs=[history, rebuild, nightly, weekly_training, promotion],
     schedules=[nightly_schedule, weekly_training_schedule],
     sensors=[landing_files],
     resources=build_resources(settings),

@@ -1,4 +1,4 @@
-"""Jobs: history (ingest a range of nights), weekly_training, nightly.
+"""Jobs: history and rebuild (a range of nights), nightly, weekly_training, promotion.
 
 Reads and writes: what their assets do.
 """
@@ -15,7 +15,7 @@ EXECUTOR = (
     else dg.in_process_executor
 )
 
-_IDENTIFY = dg.AssetSelection.assets(
+_INGEST = dg.AssetSelection.assets(
     *(
         f"raw_{table}"
         for table in (
@@ -30,7 +30,10 @@ _IDENTIFY = dg.AssetSelection.assets(
         )
     ),
     "quarantine",
+    "delivered_files",
     "ingestion_counts",
+)
+_BUILD = dg.AssetSelection.assets(
     "customer_features",
     "logged_decisions",
     "realised_outcomes",
@@ -39,18 +42,34 @@ _IDENTIFY = dg.AssetSelection.assets(
 
 history = dg.define_asset_job(
     "history",
-    selection=_IDENTIFY,
+    selection=_INGEST | _BUILD,
     partitions_def=NIGHTS,
     description="Ingest and build features for a range of nights in one run; decides nothing.",
     executor_def=EXECUTOR,
 )
 
+rebuild = dg.define_asset_job(
+    "rebuild",
+    selection=_BUILD,
+    partitions_def=NIGHTS,
+    description="Build warehouse and marts of a range of nights anew from the lake's raw tables.",
+    executor_def=EXECUTOR,
+)
+
 nightly = dg.define_asset_job(
     "nightly",
-    selection=_IDENTIFY
+    selection=_INGEST
+    | _BUILD
     | dg.AssetSelection.assets("assignment_table", "holdout", "nightly_summary"),
     partitions_def=NIGHTS,
     description="Ingest tonight's delivery, build features, decide, emit the assignment table.",
+    executor_def=EXECUTOR,
+)
+
+promotion = dg.define_asset_job(
+    "promotion",
+    selection=dg.AssetSelection.assets("champion"),
+    description="Act on the newest evaluation record: promote the candidate, or keep the champion.",
     executor_def=EXECUTOR,
 )
 

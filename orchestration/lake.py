@@ -3,19 +3,19 @@
 Reads and writes: ``lake/<table>/decision_date=YYYY-MM-DD/part-0.parquet``.
 """
 
-import hashlib
-import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from uuid import uuid4
 
 import dagster as dg
 import dataframely as dy
 import polars as pl
+from filelock import FileLock
 
 from ml.core.errors import ContractError
+from orchestration.files import hash_file, replace_file
 
 _PREFIX = "decision_date="
 
@@ -73,6 +73,14 @@ class Lake(dg.ConfigurableResource):
             raise ContractError(f"lake table {table} has no partition until {until or 'now'}")
         return pl.scan_parquet([self.path(table, day) for day in days], hive_partitioning=False)
 
+    @contextmanager
+    def hold(self, table: str, day: date) -> Iterator[None]:
+        """Hold a partition against other holders; readers are not held up."""
+        locks = Path(self.root) / ".locks"
+        locks.mkdir(parents=True, exist_ok=True)
+        with FileLock(locks / f"{table}-{day}.lock"):
+            yield
+
     def write(
         self, frame: pl.DataFrame, table: str, day: date, *, schema: type[dy.Schema]
     ) -> Receipt:
@@ -102,28 +110,10 @@ def write_parquet(frame: pl.DataFrame, path: Path) -> Receipt:
     Receipt
         Rows and SHA-256 of the bytes.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
-    try:
+    with replace_file(path) as temporary:
         frame.write_parquet(temporary, compression="zstd", statistics=True)
         sha256 = hash_file(temporary)
-        with temporary.open("rb+") as handle:
-            os.fsync(handle.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
     return Receipt(path, frame.height, sha256)
-
-
-def hash_file(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def describe(

@@ -50,6 +50,11 @@ class ProgressHandler(logging.Handler):
             self._print(f"  {title}: {outcome} in {seconds:.1f} s")
             if kind == "STEP_FAILURE":
                 self._print(f"  {_explain(event)}")
+        elif kind == "ASSET_CHECK_EVALUATION":
+            check = event.asset_check_evaluation_data
+            if not check.passed and check.severity == dg.AssetCheckSeverity.ERROR:
+                detail = check.metadata.get("detail")
+                self._print(f"  CHECK {check.check_name} failed: {detail.value if detail else ''}")
 
     def _print(self, line: str) -> None:
         print(line, file=sys.__stdout__, flush=True)

@@ -3,17 +3,20 @@
 Reads: settings. Writes: nothing itself.
 """
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 
 import dagster as dg
+import duckdb
 from dagster_dbt import DbtCliResource
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from ml.contract.files import is_landing_file
 from ml.contract.tables import CONTRACT
+from ml.core.errors import WarehouseError
 from ml.core.programme import Programme, read_programme
 from orchestration.lake import Lake
 from orchestration.settings import DBT_EXECUTABLE, DBT_PROJECT, Settings, is_date
@@ -21,6 +24,7 @@ from orchestration.settings import DBT_EXECUTABLE, DBT_PROJECT, Settings, is_dat
 IO_RETRIES = dg.RetryPolicy(
     max_retries=2, delay=2, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS
 )
+_PATIENCE_SECONDS = 600
 
 
 class Landing(dg.ConfigurableResource):
@@ -64,10 +68,47 @@ class Warehouse(dg.ConfigurableResource):
     path: str
 
     @contextmanager
-    def lock(self) -> Iterator[Path]:
-        """Hold the warehouse; waits for whoever holds it."""
-        with FileLock(f"{self.path}.lock"):
+    def lock(self, say: Callable[[str], None]) -> Iterator[Path]:
+        """Hold the warehouse; says so while it waits for whoever holds it.
+
+        Our own steps are kept out by a lock beside the file, anybody else (a dbt whose parent was
+        killed, a database tool) by DuckDB's own.
+
+        Raises
+        ------
+        WarehouseError
+            If somebody still holds it after ten minutes.
+        """
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        ours = FileLock(f"{self.path}.lock")
+        try:
+            ours.acquire(timeout=0)
+        except Timeout:
+            say("waiting for another run that builds the warehouse")
+            ours.acquire()
+        try:
+            self._wait_for_others(say, deadline)
             yield Path(self.path)
+        finally:
+            ours.release()
+
+    def _wait_for_others(self, say: Callable[[str], None], deadline: float) -> None:
+        has_said = False
+        while Path(self.path).exists():
+            try:
+                duckdb.connect(self.path).close()
+                return
+            except duckdb.IOException as error:
+                # The lock's message names the process; other faults are not waited for.
+                if "lock" not in str(error) or time.monotonic() > deadline:
+                    raise WarehouseError(
+                        f"the warehouse can't be opened ({str(error).splitlines()[0]}): end what "
+                        "holds it, or delete the file; it is built anew from the lake"
+                    ) from error
+            if not has_said:
+                say(f"waiting for the process that still has {self.path} open")
+                has_said = True
+            time.sleep(1)
 
 
 class Mlflow(dg.ConfigurableResource):

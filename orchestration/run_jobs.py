@@ -33,7 +33,7 @@ def run_job(
     instance
         Where the run is recorded.
     name
-        'history', 'nightly' or 'weekly_training'.
+        'history', 'rebuild', 'nightly', 'weekly_training' or 'promotion'.
     night, until
         One partition, or with ``until`` a range of them in a single run.
     config
@@ -81,13 +81,31 @@ def clear_lost_runs(instance: dg.DagsterInstance) -> list[str]:
     )
     cleared = []
     for run in unfinished:
-        process = run.tags.get(_PROCESS_TAG)
-        if process is None or process == _identify_process(int(process.split(":")[0])):
+        if _is_alive(instance, run):
             continue
         instance.report_run_failed(run, "the process that executed the run is gone")
         instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
         cleared.append(run.run_id)
     return cleared
+
+
+def _is_alive(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    """Return whether a run's process is there: of ours by its tag, of others by their events.
+
+    A run that tells no process is taken to be alive.
+    """
+    process = run.tags.get(_PROCESS_TAG)
+    if process is not None:
+        return process == _identify_process(int(process.split(":")[0]))
+    told = instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT)
+    pids = [
+        int(str(entry.value))
+        for record in told.records
+        if (event := record.event_log_entry.dagster_event) is not None
+        for name, entry in event.engine_event_data.metadata.items()
+        if name == "pid" and str(entry.value).isdigit()
+    ]
+    return not pids or any(Path(f"/proc/{pid}").exists() for pid in pids)
 
 
 def _identify_process(pid: int) -> str:

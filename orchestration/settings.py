@@ -6,11 +6,16 @@ skeleton and its dagster.yaml.
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from ml.core.programme import Programme, read_programme
+from orchestration.files import write_text
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 DBT_PROJECT = REPOSITORY / "dbt_project"
@@ -132,7 +137,7 @@ def prepare_home(settings: Settings) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     instance_file = settings.dagster_home / "dagster.yaml"
     if not instance_file.exists():
-        instance_file.write_text(_DAGSTER_YAML)
+        write_text(_DAGSTER_YAML, instance_file)
     os.environ.setdefault("DAGSTER_HOME", str(settings.dagster_home))
     os.environ["LIFTLOOP_HOME"] = str(settings.home)
     os.environ["LIFTLOOP_LAKE"] = str(settings.lake)
@@ -144,6 +149,32 @@ def prepare_home(settings: Settings) -> None:
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+
+
+@contextmanager
+def hold_home(settings: Settings, *, command: str) -> Iterator[None]:
+    """Hold the state folder for one command; says so while another one has it.
+
+    Parameters
+    ----------
+    settings
+        The state folder.
+    command
+        What others read while they wait.
+    """
+    note, lock = settings.home / "running", FileLock(settings.home / "running.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        holder = note.read_text() if note.exists() else "another command"
+        print(f"  waiting: {holder} is running in {settings.home}", flush=True)
+        lock.acquire()
+    try:
+        write_text(f"{command} (process {os.getpid()})", note)
+        yield
+    finally:
+        note.unlink(missing_ok=True)
+        lock.release()
 
 
 def is_date(name: str) -> bool:

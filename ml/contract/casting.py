@@ -24,6 +24,8 @@ def cast_column(column: pl.Series, dtype: pl.DataType) -> pl.Series:
     pl.Series
         Shape (n,), of ``dtype``.
     """
+    if column.dtype == pl.Binary:
+        column = _decode(column)
     if isinstance(dtype, pl.String):
         return _to_text(column)
     if column.dtype.is_nested() and not isinstance(dtype, pl.List):
@@ -60,6 +62,14 @@ def describe_type(dtype: pl.DataType) -> str:
 
 def _all_null(column: pl.Series, dtype: pl.DataType) -> pl.Series:
     return pl.Series(column.name, [None], dtype=dtype).new_from_index(0, len(column))
+
+
+def _decode(column: pl.Series) -> pl.Series:
+    """Return bytes as text, as some writers store it; null if a value is not UTF-8."""
+    try:
+        return column.cast(pl.String)
+    except pl.exceptions.ComputeError:
+        return _all_null(column, pl.String())
 
 
 def _to_text(column: pl.Series) -> pl.Series:

@@ -1,16 +1,20 @@
 """Screening a night's delivery: every row is accepted or quarantined with its reasons."""
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 
 import dataframely as dy
+import numpy as np
 import polars as pl
 
 from ml.contract.casting import cast_column, describe_type
-from ml.contract.files import read_landing_file
-from ml.contract.tables import CONTRACT, describe_rule
+from ml.contract.files import LandedRows, read_landing_file
+from ml.contract.tables import CLOCKS, CONTRACT, describe_rule
 from ml.core.errors import ContractError
+from ml.core.hashing import hash_text
 from ml.core.schemas import Quarantine
 
 _LINEAGE = ("source_file", "row_number")
@@ -28,25 +32,35 @@ class Known:
         Column action_id.
     decision_ids
         Column decision_id of every accepted decision.
+    event_files
+        Files of events that rows were accepted from: fingerprint, source_file, delivered_date.
     """
 
     customers: pl.DataFrame
     action_ids: pl.DataFrame
     decision_ids: pl.DataFrame
+    event_files: pl.DataFrame
 
     def extend(self, table: str, accepted: pl.DataFrame) -> "Known":
         """Return what is known once ``accepted`` rows of ``table`` are in."""
         if table == "customers":
             new = accepted.select("customer_id", "signed_up_at")
             customers = pl.concat([self.customers, new]).unique("customer_id", keep="last")
-            return Known(customers, self.action_ids, self.decision_ids)
+            return replace(self, customers=customers)
         if table == "actions":
             actions = pl.concat([self.action_ids, accepted.select("action_id")]).unique()
-            return Known(self.customers, actions, self.decision_ids)
+            return replace(self, action_ids=actions)
         if table == "assignments":
             decisions = pl.concat([self.decision_ids, accepted.select("decision_id")]).unique()
-            return Known(self.customers, self.action_ids, decisions)
+            return replace(self, decision_ids=decisions)
         return self
+
+    def remember_files(self, files: pl.DataFrame) -> "Known":
+        """Return what is known once a night's DeliveredFiles rows are in."""
+        taken = files.filter((pl.col("table") == "events") & (pl.col("accepted") > 0)).select(
+            self.event_files.columns
+        )
+        return replace(self, event_files=pl.concat([self.event_files, taken]))
 
 
 NOTHING_KNOWN = Known(
@@ -55,6 +69,9 @@ NOTHING_KNOWN = Known(
     ),
     action_ids=pl.DataFrame(schema={"action_id": pl.String}),
     decision_ids=pl.DataFrame(schema={"decision_id": pl.String}),
+    event_files=pl.DataFrame(
+        schema={"fingerprint": pl.String, "source_file": pl.String, "delivered_date": pl.Date}
+    ),
 )
 
 
@@ -62,20 +79,27 @@ NOTHING_KNOWN = Known(
 class ScreenedTable:
     """One table's delivery, split.
 
-    ``accepted`` has the contract's columns; ``quarantined`` is Quarantine rows; ``n_delivered``
-    counts rows, an unreadable file as one.
+    ``accepted`` has the contract's columns; ``quarantined`` is Quarantine rows; ``files`` has a
+    row per file: source_file, delivered, accepted, fingerprint (of its rows in any order and
+    format; empty for an unreadable or empty one). An unreadable file counts as one row.
     """
 
     accepted: pl.DataFrame
     quarantined: pl.DataFrame
-    n_delivered: int
+    files: pl.DataFrame
+
+    @property
+    def n_delivered(self) -> int:
+        """Rows delivered."""
+        return int(self.files["delivered"].sum())
 
 
-def screen_table(table: str, files: Sequence[Path], *, known: Known) -> ScreenedTable:
+def screen_table(table: str, files: Sequence[Path], *, known: Known, night: date) -> ScreenedTable:
     """Split one table's delivered rows into accepted and quarantined.
 
-    A file that can't be read, or lacks or adds a column, is quarantined whole; a row, by its
-    values: type, range, key, and what it refers to. The two counts always add up.
+    A file that can't be read, lacks or adds a column, or repeats another one is quarantined
+    whole; a row, by its values: type, range, key, what it refers to, and clocks that lie after
+    the night. The two counts always add up.
 
     Parameters
     ----------
@@ -85,11 +109,18 @@ def screen_table(table: str, files: Sequence[Path], *, known: Known) -> Screened
         The table's landing files of one night.
     known
         What earlier nights (and earlier tables of this one) established.
+    night
+        The night of the delivery.
 
     Returns
     -------
     ScreenedTable
         With ``accepted.height + quarantined.height == n_delivered``.
+
+    Raises
+    ------
+    LandingError
+        If a file is gone or may not be read.
     """
     schema = CONTRACT[table]
     types = {
@@ -97,38 +128,93 @@ def screen_table(table: str, files: Sequence[Path], *, known: Known) -> Screened
     }
     optional = {name for name, column in schema.columns().items() if column.nullable}
     good_files: list[pl.DataFrame] = []
-    raw_rows: dict[str, pl.DataFrame] = {}
-    quarantined: list[pl.DataFrame] = []
-    n_delivered = 0
+    landed: dict[str, LandedRows] = {}
+    quarantined: list[pl.DataFrame] = [Quarantine.create_empty()]
+    described: list[dict[str, object]] = []
+    repeated = _RepeatedFiles(table, known)
     for path in sorted(files):
         try:
-            raw = read_landing_file(path)
+            read = read_landing_file(path)
         except ContractError as error:
             quarantined.append(_quarantine_file(table, path, [str(error)]))
-            n_delivered += 1
+            described.append({"source_file": path.name, "delivered": 1, "fingerprint": ""})
             continue
-        n_delivered += raw.height
-        raw_rows[path.name] = raw
-        problems = _compare_columns(raw.columns, types, optional)
+        landed[path.name] = read
+        described.append({"source_file": path.name, "delivered": read.n_rows, "fingerprint": ""})
+        quarantined.append(_quarantine_unparsed(table, path.name, read.refused))
+        problems = _compare_columns(read.rows.columns, types, optional)
         if problems:
-            every_row = pl.DataFrame({"row_number": range(1, raw.height + 1)}).with_columns(
-                pl.lit(path.name).alias("source_file"),
-                pl.lit(problems, dtype=pl.List(pl.String)).alias("reasons"),
-            )
-            quarantined.append(_quarantine_rows(table, every_row, raw_rows))
+            quarantined.append(_quarantine_all(table, path.name, problems, landed))
             continue
-        cast, failed = _cast_file(raw, types, path.name)
-        quarantined.append(_quarantine_rows(table, failed, raw_rows))
-        good_files.append(cast)
+        cast, reasons = _cast_file(read, types, path.name)
+        fingerprint = _take_fingerprint(cast.select(list(types)))
+        described[-1]["fingerprint"] = fingerprint
+        repetition = repeated.find(path.name, fingerprint)
+        if repetition:
+            quarantined.append(_quarantine_all(table, path.name, [repetition], landed))
+            continue
+        is_bad = reasons["reasons"].list.len() > 0
+        failed = cast.select(*_LINEAGE).hstack(reasons).filter(is_bad)
+        quarantined.append(_quarantine_rows(table, failed, landed))
+        good_files.append(cast.filter(~is_bad))
     rows = pl.concat([schema.create_empty(), *good_files], how="vertical")
     valid, failure = schema.filter(rows)
-    quarantined.append(_quarantine_rows(table, _read_failures(failure), raw_rows))
-    accepted, orphans = _check_references(table, valid, known)
-    quarantined.append(_quarantine_rows(table, orphans, raw_rows))
+    quarantined.append(_quarantine_rows(table, _read_failures(failure), landed))
+    accepted, orphans = _check_references(table, valid, known, night)
+    quarantined.append(_quarantine_rows(table, orphans, landed))
     return ScreenedTable(
         accepted=accepted.sort("source_file", "row_number"),
         quarantined=pl.concat(quarantined).sort("source_file", "row_number"),
-        n_delivered=n_delivered,
+        files=_count_accepted(described, accepted),
+    )
+
+
+class _RepeatedFiles:
+    """Finds files whose rows were delivered before: tonight, or (events) on an earlier night.
+
+    Events have no key, so a file delivered twice would count every purchase twice. The other
+    tables' keys protect them between nights, and a snapshot may well stay the same.
+    """
+
+    def __init__(self, table: str, known: Known) -> None:
+        self._tonight: dict[str, str] = {}
+        self._earlier = known.event_files if table == "events" else known.event_files.clear()
+
+    def find(self, file_name: str, fingerprint: str) -> str | None:
+        """Return the reason to refuse a file, None if there is none."""
+        if not fingerprint:
+            return None
+        first = self._tonight.setdefault(fingerprint, file_name)
+        if first != file_name:
+            return f"the file holds the same rows as {first}; deliver them once"
+        same = self._earlier.filter(pl.col("fingerprint") == fingerprint)
+        if same.is_empty():
+            return None
+        row = same.row(0, named=True)
+        return (
+            f"the same rows were delivered on {row['delivered_date']} as {row['source_file']}; "
+            "deliver them once"
+        )
+
+
+def _take_fingerprint(rows: pl.DataFrame) -> str:
+    """Return a fingerprint of rows in any order; empty without rows."""
+    if rows.is_empty():
+        return ""
+    texts = rows.to_struct("row").struct.json_encode()
+    sums = [int(hash_text(texts, salt=salt).sum(dtype=np.uint64)) for salt in ("file", "twin")]
+    return f"{rows.height}-{sums[0]:016x}{sums[1]:016x}"
+
+
+def _count_accepted(described: list[dict[str, object]], accepted: pl.DataFrame) -> pl.DataFrame:
+    """Return one row per file, with its accepted rows counted."""
+    files = pl.DataFrame(
+        described,
+        schema={"source_file": pl.String, "delivered": pl.Int64, "fingerprint": pl.String},
+    )
+    counts = accepted.group_by("source_file").agg(pl.len().cast(pl.Int64).alias("accepted"))
+    return files.join(counts, on="source_file", how="left", maintain_order="left").with_columns(
+        pl.col("accepted").fill_null(0)
     )
 
 
@@ -144,17 +230,18 @@ def _compare_columns(
 
 
 def _cast_file(
-    raw: pl.DataFrame, types: Mapping[str, pl.DataType], file_name: str
+    read: LandedRows, types: Mapping[str, pl.DataType], file_name: str
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Return the rows that fit their types, and the others with their reasons."""
-    lineage = pl.DataFrame({"row_number": range(1, raw.height + 1)}).select(
-        pl.lit(file_name).alias("source_file"), "row_number"
-    )
+    """Return every row in its types, null where a value doesn't fit, and its reasons."""
+    raw = read.rows
     columns: list[pl.Series] = []
     reasons: list[pl.Series] = []
     for name, dtype in types.items():
-        given = raw[name] if name in raw.columns else pl.Series(name, [None] * raw.height)
-        column = cast_column(given, dtype).alias(name) if name in raw.columns else given.cast(dtype)
+        if name not in raw.columns:
+            columns.append(pl.Series(name, [None] * raw.height, dtype=dtype))
+            continue
+        given = raw[name]
+        column = cast_column(given, dtype).alias(name)
         columns.append(column)
         is_lost = given.is_not_null() & column.is_null()
         if is_lost.any():
@@ -162,14 +249,18 @@ def _cast_file(
             reasons.append(
                 pl.select(pl.when(is_lost).then(pl.lit(why)).alias(f"{len(reasons)}")).to_series()
             )
+    lineage = read.row_number.to_frame().select(
+        pl.lit(file_name).alias("source_file"), "row_number"
+    )
     cast = lineage.hstack(columns)
     if not reasons:
-        return cast, lineage.head(0).with_columns(reasons=pl.lit([], dtype=pl.List(pl.String)))
+        return cast, lineage.with_columns(reasons=pl.lit([], dtype=pl.List(pl.String))).select(
+            "reasons"
+        )
     listed = pl.DataFrame(reasons).select(
         pl.concat_list(pl.all()).list.drop_nulls().alias("reasons")
     )
-    is_bad = listed["reasons"].list.len() > 0
-    return cast.filter(~is_bad), lineage.hstack(listed).filter(is_bad)
+    return cast, listed
 
 
 def _read_failures(failure: dy.FailureInfo) -> pl.DataFrame:
@@ -185,10 +276,17 @@ def _read_failures(failure: dy.FailureInfo) -> pl.DataFrame:
 
 
 def _check_references(
-    table: str, rows: pl.DataFrame, known: Known
+    table: str, rows: pl.DataFrame, known: Known, night: date
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Split off the rows that refer to what nobody delivered."""
-    checks: list[tuple[pl.Expr, str]] = []
+    """Split off the rows that refer to what nobody delivered, or to what hadn't happened yet."""
+    checks: list[tuple[pl.Expr, str]] = [
+        (
+            pl.col(clock).cast(pl.Date) > night,
+            f"{clock}: lies after the night of the delivery; check the clock, or deliver the row "
+            "for the night at which it was known",
+        )
+        for clock in CLOCKS.get(table, ())
+    ]
     enriched = rows
     if "customer_id" in rows.columns and table != "customers":
         enriched = enriched.join(
@@ -258,21 +356,56 @@ def _quarantine_file(table: str, path: Path, reasons: list[str]) -> pl.DataFrame
     )
 
 
+def _quarantine_unparsed(table: str, file_name: str, refused: pl.DataFrame) -> pl.DataFrame:
+    """Return the rows that have no columns to speak of, as they stand in the file."""
+    return refused.select(
+        pl.lit(table).alias("table"),
+        pl.lit(file_name).alias("source_file"),
+        "row_number",
+        "row",
+        pl.concat_list("reason").alias("reasons"),
+    )
+
+
+def _quarantine_all(
+    table: str, file_name: str, reasons: list[str], landed: Mapping[str, LandedRows]
+) -> pl.DataFrame:
+    """Return every readable row of a file, for the same reasons."""
+    every = (
+        landed[file_name]
+        .row_number.to_frame()
+        .with_columns(
+            pl.lit(file_name).alias("source_file"),
+            pl.lit(reasons, dtype=pl.List(pl.String)).alias("reasons"),
+        )
+    )
+    return _quarantine_rows(table, every, landed)
+
+
 def _quarantine_rows(
-    table: str, refused: pl.DataFrame, raw_rows: Mapping[str, pl.DataFrame]
+    table: str, refused: pl.DataFrame, landed: Mapping[str, LandedRows]
 ) -> pl.DataFrame:
     """Join refused rows with what was delivered, as JSON."""
     parts: list[pl.DataFrame] = [Quarantine.create_empty()]
     for (file_name,), part in refused.group_by("source_file", maintain_order=True):
-        raw = raw_rows[str(file_name)]
-        delivered = raw[(part["row_number"] - 1).to_numpy()]
+        read = landed[str(file_name)]
+        delivered = read.rows[read.row_number.search_sorted(part["row_number"])]
         parts.append(
             part.select(
                 pl.lit(table).alias("table"),
                 "source_file",
                 pl.col("row_number").cast(pl.Int64),
-                delivered.to_struct("row").struct.json_encode().alias("row"),
+                _write_json(delivered).alias("row"),
                 "reasons",
             )
         )
     return pl.concat(parts)
+
+
+def _write_json(rows: pl.DataFrame) -> pl.Series:
+    """Return each row as JSON; types that the fast writer lacks are written as text."""
+    try:
+        return rows.to_struct("row").struct.json_encode()
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
+        texts = [json.dumps(row, default=str) for row in rows.iter_rows(named=True)]
+        return pl.Series("row", texts, dtype=pl.String)

@@ -176,25 +176,38 @@ CONTRACT: dict[str, type[Delivered]] = {
     "media_kpi": MediaKpi,
 }
 
+CLOCKS: dict[str, tuple[str, ...]] = {
+    "customers": ("signed_up_at", "available_at"),
+    "assignments": ("decided_at",),
+    "deliveries": ("delivered_at",),
+    "events": ("occurred_at", "available_at"),
+    "media_spend": ("day",),
+    "media_kpi": ("day",),
+}
+"""What had happened when it was delivered; a valid_from may lie ahead."""
+
 _RULES = {
     "primary_key": "the key is not unique in this delivery; deliver each row once",
-    "attributes_json": 'attributes must be a JSON object such as {"age": 41}',
-    "offer_has_channel": "channel: an offer needs the channel it goes out on",
+    "attributes_json": 'attributes: is no JSON object; deliver one such as {"age": 41}',
+    "offer_has_channel": "channel: is empty; an offer needs the channel it goes out on",
     "control_is_free": "face_value, message_cost: no-offer costs nothing; deliver 0",
-    "assigned_eligible": "action_id is not among eligible_actions; log the set decided from",
-    "vector_length": "eligible_propensities must have one entry per eligible action",
-    "vector_sum": "eligible_propensities must be non-negative and sum to 1",
-    "vector_agrees": "propensity must be action_id's entry of eligible_propensities",
-    "known_status": "status must be delivered, failed or suppressed",
-    "amount_given": "a purchase or redemption needs an amount",
-    "clocks_in_order": "available_at lies before occurred_at; check both clocks",
+    "assigned_eligible": "action_id: is not among eligible_actions; log the set decided from",
+    "vector_length": "eligible_propensities: has another length than eligible_actions; deliver one "
+    "propensity per eligible action",
+    "vector_sum": "eligible_propensities: is no distribution; deliver non-negative entries that "
+    "sum to 1",
+    "vector_agrees": "propensity: is not action_id's entry of eligible_propensities; log the one "
+    "that was used",
+    "known_status": "status: is unknown; deliver delivered, failed or suppressed",
+    "amount_given": "amount: is empty; a purchase or redemption needs one",
+    "clocks_in_order": "available_at: lies before occurred_at; check both clocks",
 }
 _LIMITS = {
     "nullability": "is empty; deliver a value",
     "inner_nullability": "has an empty entry; deliver every entry",
-    "min": "lies below the smallest allowed value",
-    "min_exclusive": "must be above 0; a decision that could not happen has no propensity",
-    "max": "lies above the largest allowed value, 1 for a propensity",
+    "min": "lies below the smallest allowed value; check sign and unit",
+    "min_exclusive": "is not above 0; a decision that could not happen has no propensity",
+    "max": "lies above the largest allowed value (1 for a propensity); check the unit",
     "nan": "is not a number (NaN); deliver a value or leave it empty",
     "inf": "is infinite; deliver a finite number",
     "min_length": "is too short; deliver at least one character or entry",

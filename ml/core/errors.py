@@ -9,6 +9,10 @@ class ContractError(LiftloopError):
     """A delivery, a table or a configuration breaks the contract it must keep."""
 
 
+class LandingError(LiftloopError):
+    """A landed file is gone or may not be read; its content is not to blame."""
+
+
 class SupportError(LiftloopError):
     """The log holds too little evidence for what was asked of it."""
 
@@ -19,6 +23,14 @@ class BudgetError(LiftloopError):
 
 class PromotionError(LiftloopError):
     """A policy may not become, or is not fit to be, the champion."""
+
+
+class TrackingError(LiftloopError):
+    """MLflow does not answer."""
+
+
+class WarehouseError(LiftloopError):
+    """The warehouse can't be opened."""
 
 
 class SealedNightError(LiftloopError):

@@ -33,6 +33,23 @@ class IngestionCounts(dy.Schema):
         return pl.col("delivered") == pl.col("accepted") + pl.col("quarantined")
 
 
+class DeliveredFiles(dy.Schema):
+    """One row per landed file of a night, as it was when it was screened.
+
+    ``fingerprint`` identifies its rows in any order and format; ``size`` in bytes, ``modified_ns``
+    since 1970: what differs from them now was delivered anew.
+    """
+
+    table = dy.String(primary_key=True)
+    source_file = dy.String(primary_key=True)
+    delivered_date = dy.Date(nullable=False)
+    delivered = dy.Int64(nullable=False, min=0)
+    accepted = dy.Int64(nullable=False, min=0)
+    fingerprint = dy.String(nullable=False)
+    size = dy.Int64(nullable=False, min=0)
+    modified_ns = dy.Int64(nullable=False)
+
+
 class CustomerFeatures(dy.Schema):
     """Mart: one row per customer and decision date, as of before that date."""
 
@@ -205,6 +222,15 @@ class EvaluationRecord(dy.Schema):
     feature_schema_hash = dy.String(nullable=False)
     data_hash = dy.String(nullable=False)
     programme_hash = dy.String(nullable=False)
+
+
+class Promotion(dy.Schema):
+    """One row: what the gate's record of the date came to."""
+
+    candidate_version = dy.String(primary_key=True)
+    champion_version = dy.String(nullable=False)
+    is_promoted = dy.Bool(nullable=False)
+    reason = dy.String(nullable=False)
 
 
 class RandomisationChecks(dy.Schema):

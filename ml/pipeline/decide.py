@@ -1,7 +1,7 @@
 """Decide: tonight's assignment table, from features and the champion policy."""
 
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time
 
 import numpy as np
 import polars as pl
@@ -165,6 +165,7 @@ def check_night(
     assignments: pl.DataFrame,
     *,
     features: pl.DataFrame,
+    open_channels: pl.DataFrame,
     catalogue: ActionSet,
     budget: float,
     expected_cost: float,
@@ -178,6 +179,8 @@ def check_night(
         AssignmentTable rows.
     features
         customer_features of the date.
+    open_channels
+        Of ``find_open_channels``, apart from the features.
     catalogue
         Tonight's actions.
     budget, expected_cost
@@ -195,9 +198,9 @@ def check_night(
     vectors = assignments["eligible_propensities"]
     sums_off = float(np.abs(vectors.list.sum().to_numpy() - 1).max(initial=0.0))
     reach = catalogue.eligible_by_channel(
-        assignments.join(due, on="customer_id", how="left", maintain_order="left")[
-            "contactable_channels"
-        ]
+        assignments.select("customer_id").join(
+            open_channels, on="customer_id", how="left", maintain_order="left"
+        )["contactable_channels"]
     )
     taken = catalogue.index_of(assignments["action_id"])
     n_ineligible = int((~reach[np.arange(len(taken)), taken]).sum())
@@ -220,12 +223,14 @@ def check_night(
             f"expected cost {expected_cost:.2f} of budget {budget:.2f}",
         ),
         NightCheck(
-            "no_ineligible_pair", n_ineligible == 0, f"{n_ineligible} offers on a closed channel"
-        ),
-        NightCheck(
             "known_versions",
             versions in ([], [policy_version]),
             f"policy versions in the table: {versions}",
+        ),
+        NightCheck(
+            "no_ineligible_pair",
+            n_ineligible == 0,
+            f"{n_ineligible} offers on a channel that the customer closed or never opened",
         ),
     )
 
@@ -259,11 +264,6 @@ def to_contract(assignments: pl.DataFrame, programme: Programme) -> pl.DataFrame
         pl.lit(None, dtype=pl.String).alias("experiment"),
         "is_exploration",
     )
-
-
-def next_date(decision_date: date) -> date:
-    """Return the night whose delivery carries this night's decisions."""
-    return decision_date + timedelta(days=1)
 
 
 def _write_table(

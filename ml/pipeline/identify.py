@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,17 @@ from scipy import stats
 from ml.contract.screening import Known, screen_table
 from ml.contract.tables import CONTRACT
 from ml.core.actions import ActionSet
+from ml.core.errors import LandingError
 from ml.core.hashing import hash_text, hash_uniform
 from ml.core.logged import LoggedDecisions
 from ml.core.programme import Programme
-from ml.core.schemas import ExperimentEffects, IngestionCounts, Quarantine, RandomisationChecks
+from ml.core.schemas import (
+    DeliveredFiles,
+    ExperimentEffects,
+    IngestionCounts,
+    Quarantine,
+    RandomisationChecks,
+)
 from ml.ope.estimators import contribute_snips, estimate_mean, weigh
 
 RANDOMISATION_ALPHA = 0.001
@@ -22,15 +30,16 @@ RANDOMISATION_ALPHA = 0.001
 
 @dataclass(frozen=True)
 class ScreenedNight:
-    """A night's delivery, split; ``counts`` has one row per contract table."""
+    """A night's delivery, split; ``counts`` has one row per contract table, ``files`` per file."""
 
     accepted: dict[str, pl.DataFrame]
     quarantined: pl.DataFrame
     counts: pl.DataFrame
+    files: pl.DataFrame
 
 
 def screen_night(
-    files: Mapping[str, Sequence[Path]], *, known: Known, programme: Programme | None
+    files: Mapping[str, Sequence[Path]], *, known: Known, programme: Programme | None, night: date
 ) -> ScreenedNight:
     """Split a night's delivery into accepted and quarantined rows, table by table.
 
@@ -42,6 +51,8 @@ def screen_night(
         What earlier nights established.
     programme
         Gives accepted customers their cohort, holdout and evaluation marks; None leaves them out.
+    night
+        The night of the delivery.
 
     Returns
     -------
@@ -50,9 +61,13 @@ def screen_night(
     """
     accepted: dict[str, pl.DataFrame] = {}
     quarantined: list[pl.DataFrame] = [Quarantine.create_empty()]
-    counts = []
+    counts, described = [], []
     for table in CONTRACT:
-        screened = screen_table(table, files.get(table, ()), known=known)
+        paths = files.get(table, ())
+        # Before it is read: what is changed meanwhile is noticed as changed.
+        stats = _describe_files(table, paths, night)
+        screened = screen_table(table, paths, known=known, night=night)
+        described.append(stats.join(screened.files, on="source_file", how="inner"))
         known = known.extend(table, screened.accepted)
         quarantined.append(screened.quarantined)
         counts.append(
@@ -67,11 +82,30 @@ def screen_night(
         if table == "customers" and programme is not None:
             rows = mark_customers(rows, programme)
         accepted[table] = rows
+    delivered = pl.concat(described).select(list(DeliveredFiles.columns()))
     return ScreenedNight(
         accepted=accepted,
         quarantined=pl.concat(quarantined),
         counts=IngestionCounts.validate(pl.DataFrame(counts)),
+        files=DeliveredFiles.validate(delivered),
     )
+
+
+def _describe_files(table: str, paths: Sequence[Path], night: date) -> pl.DataFrame:
+    """Return name, size and time of each file."""
+    try:
+        stats = [
+            (path.name, each.st_size, each.st_mtime_ns) for path in paths if (each := path.stat())
+        ]
+    except OSError as error:
+        raise LandingError(
+            f"{error.filename} is gone ({error.strerror}): put it back and run the night again"
+        ) from error
+    return pl.DataFrame(
+        stats,
+        schema={"source_file": pl.String, "size": pl.Int64, "modified_ns": pl.Int64},
+        orient="row",
+    ).with_columns(pl.lit(table).alias("table"), pl.lit(night).alias("delivered_date"))
 
 
 def mark_customers(customers: pl.DataFrame, programme: Programme) -> pl.DataFrame:

@@ -48,6 +48,10 @@ class PolicyRegistry:
     ) -> RegisteredPolicy:
         """Log a policy as a model inside the active MLflow run and register it.
 
+        The version carries its tags from the moment that it exists, and one with the same tags
+        and files is taken instead of another: a run that was killed leaves no half version, and
+        running it again doesn't count on.
+
         Parameters
         ----------
         policy
@@ -60,25 +64,25 @@ class PolicyRegistry:
         Returns
         -------
         RegisteredPolicy
-            The new version.
+            The new version, or the one that a killed run registered already.
         """
         with TemporaryDirectory() as scratch:
             folder = Path(scratch) / "policy"
             save_policy(policy, folder)
             (folder / "programme.json").write_text(programme.to_json())
             policy_hash = hash_policy(folder)
-            model = mlflow.pyfunc.log_model(
-                name=f"{policy.kind}_policy",
-                python_model=str(_MODEL_FILE),
-                artifacts={"policy": str(folder)},
-                signature=_write_signature(policy),
-                pip_requirements=["lightgbm", "numpy", "polars"],
-                registered_model_name=MODEL_NAME,
-            )
-        version = str(model.registered_model_version)
-        every_tag = {**tags, "kind": policy.kind, "policy_hash": policy_hash}
-        for key, value in every_tag.items():
-            self._client.set_model_version_tag(MODEL_NAME, version, key, value)
+            every_tag = {**tags, "kind": policy.kind, "policy_hash": policy_hash}
+            version = self._find_tagged(every_tag)
+            if version is None:
+                model = mlflow.pyfunc.log_model(
+                    name=f"{policy.kind}_policy",
+                    python_model=str(_MODEL_FILE),
+                    artifacts={"policy": str(folder)},
+                    signature=_write_signature(policy),
+                    pip_requirements=["lightgbm", "numpy", "polars"],
+                )
+                registered = mlflow.register_model(model.model_uri, MODEL_NAME, tags=every_tag)
+                version = str(registered.version)
         return RegisteredPolicy(version, policy, policy_hash, every_tag)
 
     def load(self, version: str) -> RegisteredPolicy:
@@ -155,6 +159,16 @@ class PolicyRegistry:
         """Add tags to a version."""
         for key, value in tags.items():
             self._client.set_model_version_tag(MODEL_NAME, version, key, value)
+
+    def _find_tagged(self, tags: Mapping[str, str]) -> str | None:
+        """Return the newest version with all these tags, None if there is none."""
+        hashed = f"name = '{MODEL_NAME}' and tags.policy_hash = '{tags['policy_hash']}'"
+        same = [
+            int(found.version)
+            for found in self._client.search_model_versions(hashed)
+            if tags.items() <= found.tags.items()
+        ]
+        return str(max(same)) if same else None
 
     def _find(self, alias: str) -> ModelVersion | None:
         try:

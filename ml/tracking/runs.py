@@ -1,12 +1,17 @@
 """MLflow runs: parameters, metrics and figures of one training or evaluation."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import matplotlib.figure
 import mlflow
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from ml.core.errors import TrackingError
 
 
 @dataclass(frozen=True)
@@ -65,5 +70,53 @@ def _open_experiment(tracking_uri: str, experiment: str) -> None:
     """
     path = tracking_uri.removeprefix("sqlite:///")
     if path != tracking_uri and mlflow.get_experiment_by_name(experiment) is None:
-        mlflow.create_experiment(experiment, artifact_location=f"{Path(path).parent}/artifacts")
+        # Another run may have made it meanwhile.
+        with suppress(MlflowException):
+            mlflow.create_experiment(experiment, artifact_location=f"{Path(path).parent}/artifacts")
     mlflow.set_experiment(experiment)
+
+
+def end_lost_runs(tracking_uri: str, orchestration_run_ids: Collection[str]) -> int:
+    """Mark the MLflow runs that killed orchestration runs left open as failed.
+
+    Parameters
+    ----------
+    tracking_uri
+        SQLite file or server.
+    orchestration_run_ids
+        As in the tag dagster/run_id.
+
+    Returns
+    -------
+    int
+        Runs that were marked.
+    """
+    client = MlflowClient(tracking_uri=tracking_uri)
+    experiments = [each.experiment_id for each in client.search_experiments()]
+    open_runs = client.search_runs(experiments, "attributes.status = 'RUNNING'")
+    lost = [
+        run for run in open_runs if run.data.tags.get("dagster/run_id") in orchestration_run_ids
+    ]
+    for run in lost:
+        client.set_terminated(run.info.run_id, status="FAILED")
+    return len(lost)
+
+
+def check_tracking(tracking_uri: str) -> None:
+    """Raise if MLflow doesn't answer.
+
+    Raises
+    ------
+    TrackingError
+        Naming the address, without credentials, and the remedy.
+    """
+    try:
+        MlflowClient(tracking_uri=tracking_uri).search_experiments(max_results=1)
+    except Exception as error:
+        address = urlsplit(tracking_uri)
+        shown = f"{address.scheme}://{address.hostname or address.path}"
+        raise TrackingError(
+            f"MLflow at {shown}{f':{address.port}' if address.port else ''} does not answer "
+            f"({type(error).__name__}): start it, or correct MLFLOW_TRACKING_URI; nothing was "
+            "decided, run the night again then"
+        ) from error

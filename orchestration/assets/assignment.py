@@ -1,7 +1,7 @@
 """Decide: the nightly assignment table, sealed by its first emission.
 
 Reads: lake customer_features and action_catalogue, the champion. Writes: lake assignment_table,
-holdout and night_budget, tomorrow's landing file, on request a CSV export.
+holdout and night_budget, on request a CSV export. Tomorrow's ingestion takes the table as its log.
 """
 
 from collections.abc import Iterator
@@ -15,21 +15,22 @@ import polars as pl
 from ml.core.actions import read_actions
 from ml.core.errors import ContractError, SealedNightError
 from ml.core.schemas import AssignmentTable, HoldoutTable
-from ml.pipeline.decide import NightCheck, check_night, decide_night, next_date, to_contract
+from ml.pipeline.consent import close_channels, find_open_channels
+from ml.pipeline.decide import NightCheck, check_night, decide_night
 from ml.pipeline.policies import ExplorationOnly
 from ml.plots.figures import plot_assignments
 from orchestration.assets.embedding import embed_figure
-from orchestration.lake import Lake, hash_file, write_parquet
+from orchestration.files import hash_file, replace_file
+from orchestration.lake import Lake, write_parquet
 from orchestration.partitions import NIGHTS
-from orchestration.resources import Exports, Landing, Mlflow, ProgrammeFile
+from orchestration.resources import Exports, Mlflow, ProgrammeFile
 
-EMITTED_FILE = "liftloop.parquet"
 CHECKS = {
     "each_due_customer_once": "Every due customer outside the holdout has exactly one row",
     "propensities_are_distributions": "Propensities lie in (0, 1] and vectors sum to 1",
     "expected_cost_within_budget": "Expected cost, exploration included, is within the budget",
-    "no_ineligible_pair": "No offer goes out on a channel that is closed to the customer",
     "known_versions": "Every row names the champion's version",
+    "no_ineligible_pair": "No offer goes out on a channel that is closed to the customer",
 }
 
 
@@ -68,7 +69,13 @@ class AssignmentConfig(dg.Config):
         ),
     ],
     check_specs=[
-        dg.AssetCheckSpec(name, asset="assignment_table", description=text)
+        # Sealing refuses what fails; a table sealed before stops the run if consent changed since.
+        dg.AssetCheckSpec(
+            name,
+            asset="assignment_table",
+            description=text,
+            blocking=name == "no_ineligible_pair",
+        )
         for name, text in CHECKS.items()
     ],
     partitions_def=NIGHTS,
@@ -77,30 +84,29 @@ def assignment(
     context: dg.AssetExecutionContext,
     config: AssignmentConfig,
     lake: Lake,
-    landing: Landing,
     programme: ProgrammeFile,
     mlflow: Mlflow,
     exports: Exports,
 ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
     """Decide tonight's offers and seal the table; a sealed night stays as it is."""
     night = date.fromisoformat(context.partition_key)
-    is_sealed = lake.has("assignment_table", night)
-    later = [day for day in lake.dates("assignment_table") if day > night]
-    if later and (config.reissue or not is_sealed):
-        raise SealedNightError(
-            f"night {night} can't be decided any more: {later[0]} was decided after it"
-        )
-    if not is_sealed or config.reissue:
-        _emit(context, lake, programme, mlflow, night, revision=_next_revision(lake, night))
-    else:
-        context.log.info(f"night {night} is sealed: its table stays as it is (REISSUE=1 to redo)")
+    # Two runs may want to decide the same night: the second finds it sealed.
+    with lake.hold("assignment_table", night):
+        is_sealed = lake.has("assignment_table", night)
+        later = [day for day in lake.dates("assignment_table") if day > night]
+        if later and (config.reissue or not is_sealed):
+            raise SealedNightError(
+                f"night {night} can't be decided any more: {later[0]} was decided after it"
+            )
+        if not is_sealed or config.reissue:
+            _emit(context, lake, programme, mlflow, night, revision=_next_revision(lake, night))
+        else:
+            context.log.info(
+                f"night {night} is sealed: its table stays as it is (REISSUE=1 to redo)"
+            )
     table = lake.read("assignment_table", night)
     written = lake.read("night_budget", night)
     budget = written.row(0, named=True)
-    write_parquet(
-        to_contract(table, programme.read()),
-        landing.folder("assignments", next_date(night)) / EMITTED_FILE,
-    )
     if config.export_csv:
         path = _export_csv(exports, table, night)
         context.log.info(f"exported {path}")
@@ -157,8 +163,9 @@ def _emit(
         )
     )
     version = champion.version if champion is not None else "none"
+    open_channels = _read_open_channels(lake, night)
     decided = decide_night(
-        lake.read("customer_features", night),
+        close_channels(lake.read("customer_features", night), open_channels),
         policy=policy,
         policy_version=version,
         catalogue=catalogue,
@@ -196,11 +203,21 @@ def _check(
     return check_night(
         table,
         features=lake.read("customer_features", night),
+        open_channels=_read_open_channels(lake, night),
         catalogue=read_actions(lake.read("action_catalogue", night)),
         budget=row["budget"],
         expected_cost=row["expected_cost"],
         policy_version=row["policy_version"],
     )
+
+
+def _read_open_channels(lake: Lake, night: date) -> pl.DataFrame:
+    """Return the channels that due customers have open, from the delivered rows."""
+    due = lake.read("customer_features", night).filter(pl.col("is_due")).select("customer_id")
+    contactability = lake.scan("raw_contactability", until=night).join(
+        due.lazy(), on="customer_id", how="semi", maintain_order="left"
+    )
+    return find_open_channels(contactability, night=night)
 
 
 def _next_revision(lake: Lake, night: date) -> int:
@@ -213,8 +230,8 @@ def _next_revision(lake: Lake, night: date) -> int:
 def _export_csv(exports: Exports, table: pl.DataFrame, night: date) -> str:
     """Write who gets what for a messaging provider."""
     path = Path(exports.root) / f"assignments-{night}.csv"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    table.select("decision_id", "customer_id", "decision_date", "action_id").write_csv(temporary)
-    temporary.replace(path)
+    with replace_file(path) as temporary:
+        table.select("decision_id", "customer_id", "decision_date", "action_id").write_csv(
+            temporary
+        )
     return str(path)

@@ -1,7 +1,7 @@
 """Validate: policies valued on the evaluation cohort, the gate, and the champion.
 
 Reads: lake marts, randomisation_checks, versions of assignment_policy. Writes: lake policy_values
-and evaluation_record, the champion alias.
+and evaluation_record and promotions, the champion alias.
 """
 
 from collections.abc import Iterator
@@ -10,12 +10,12 @@ import dagster as dg
 import polars as pl
 
 from ml.core.errors import PromotionError
-from ml.core.schemas import EvaluationRecord, PolicyValues
+from ml.core.schemas import EvaluationRecord, PolicyValues, Promotion
 from ml.pipeline.identify import is_randomisation_sound
 from ml.pipeline.validate import evaluate_candidate, verify_promotion
 from ml.plots.figures import plot_policy_values
 from orchestration.assets.embedding import embed_figure, tabulate
-from orchestration.assets.uplift import newest_night, read_snapshot
+from orchestration.assets.uplift import find_training_date, newest_night, read_snapshot
 from orchestration.lake import Lake, describe
 from orchestration.resources import Mlflow, ProgrammeFile
 
@@ -57,7 +57,8 @@ def policy_evaluation(
     if version is None or champion is None:
         raise PromotionError("there is no candidate or no champion yet: run weekly_training")
     candidate = registry.load(version)
-    snapshot, _, training_date = read_snapshot(lake, programme)
+    training_date = find_training_date(lake)
+    snapshot, _ = read_snapshot(lake, programme, training_date)
     settings = programme.read()
     evaluation = evaluate_candidate(
         snapshot,
@@ -150,46 +151,53 @@ def champion(
     version, present = registry.version_of(CANDIDATE), registry.load_champion()
     if version is None or present is None:
         raise PromotionError("there is no candidate or no champion yet: run weekly_training")
-    if version == present.version:
-        return dg.MaterializeResult(metadata={"champion": version, "decision": "already champion"})
-    candidate = registry.load(version)
     record_date = lake.dates("evaluation_record")[-1]
     record = lake.read("evaluation_record", record_date)
-    try:
-        verify_promotion(
-            record,
-            candidate_version=version,
-            candidate_hash=candidate.policy_hash,
-            champion_version=present.version,
-            programme=programme.read(),
-            today=newest_night(lake),
-        )
-    except PromotionError as refusal:
-        context.log.warning(str(refusal))
-        registry.tag(version, {"ope_gate": "refused", "ope_gate_reason": str(refusal)[:4000]})
-        return dg.MaterializeResult(
-            metadata={
-                "champion": present.version,
-                "decision": "refused",
-                "reasons": dg.MetadataValue.md(str(refusal)),
-            }
-        )
     row = record.row(0, named=True)
-    registry.make_champion(
-        version,
-        ope_gate="passed",
-        evidence={
-            "evaluated_for_date": str(row["evaluated_for_date"]),
-            "net_value_difference": f"{row['net_value_difference']:.6f}",
-            "difference_low": f"{row['difference_low']:.6f}",
-            "evaluation_data_hash": row["data_hash"],
-            "replaced": present.version,
-        },
+    refusal = ""
+    if version != present.version:
+        candidate = registry.load(version)
+        try:
+            verify_promotion(
+                record,
+                candidate_version=version,
+                candidate_hash=candidate.policy_hash,
+                champion_version=present.version,
+                programme=programme.read(),
+                today=newest_night(lake),
+            )
+        except PromotionError as error:
+            refusal = str(error)
+            context.log.warning(refusal)
+            registry.tag(version, {"ope_gate": "refused", "ope_gate_reason": refusal[:4000]})
+        else:
+            registry.make_champion(
+                version,
+                ope_gate="passed",
+                evidence={
+                    "evaluated_for_date": str(row["evaluated_for_date"]),
+                    "net_value_difference": f"{row['net_value_difference']:.6f}",
+                    "difference_low": f"{row['difference_low']:.6f}",
+                    "evaluation_data_hash": row["data_hash"],
+                    "replaced": present.version,
+                },
+            )
+    decided = pl.DataFrame(
+        {
+            "candidate_version": [version],
+            "champion_version": [present.version if refusal else version],
+            "is_promoted": [not refusal],
+            "reason": [refusal],
+        }
     )
+    # Last: a run that was killed before it is taken up here, not by another training.
+    receipt = lake.write(decided, "promotions", record_date, schema=Promotion)
     return dg.MaterializeResult(
         metadata={
-            "champion": version,
-            "decision": "promoted",
+            **describe([receipt], Promotion),
+            "champion": decided["champion_version"][0],
+            "decision": "refused" if refusal else "promoted",
+            "reasons": dg.MetadataValue.md(refusal),
             "net_value_difference": row["net_value_difference"],
             "difference_low": row["difference_low"],
         }

@@ -104,7 +104,7 @@ def warehouse_models(
     variables = write_dbt_variables(
         programme.read(), nights=nights, as_of_date=lake.dates("raw_events")[-1]
     )
-    with warehouse.lock():
+    with warehouse.lock(context.log.info):
         yield from dbt.cli(["build", "--vars", json.dumps(variables)], context=context).stream()
 
 
@@ -133,7 +133,7 @@ def marts(
     """Export the partitions that this run's nights touched to the lake."""
     nights = [date.fromisoformat(key) for key in context.partition_keys]
     closing = timedelta(days=programme.read().accounting_horizon_days + 8)
-    with warehouse.lock() as path:
+    with warehouse.lock(context.log.info) as path:
         for table, schema in MARTS.items():
             receipts = _export(path, table, lake, nights=nights, closing=closing)
             yield dg.MaterializeResult(
@@ -167,20 +167,16 @@ def _export(
         rows = mart.filter(is_exported).pl() if len(days) else mart.limit(0).pl()
     schema = MARTS[table]
     by_day = dict(rows.sort(*schema.primary_key()).partition_by("decision_date", as_dict=True))
-    receipts = [
-        lake.write(by_day[(each,)], table, each, schema=schema) for each in sorted(days.to_list())
-    ]
     # A night without rows still leaves a partition: empty is an answer, absent is not. And a
     # touched one that lost its rows must not keep the old ones.
-    empty = set(nights)
+    touched = {*nights, *days}
     if table != "customer_features":
-        empty |= {each for each in lake.dates(table) if nights[0] - closing <= each <= nights[-1]}
-    receipts += [
-        lake.write(schema.create_empty(), table, each, schema=schema)
-        for each in sorted(empty)
-        if (each,) not in by_day
+        touched |= {each for each in lake.dates(table) if nights[0] - closing <= each <= nights[-1]}
+    # In order: after a kill, what is there is complete up to the first night that is missing.
+    return [
+        lake.write(by_day.get((each,), schema.create_empty()), table, each, schema=schema)
+        for each in sorted(touched)
     ]
-    return sorted(receipts, key=lambda receipt: receipt.path)
 
 
 def _read_catalogue(path: Path, lake: Lake, nights: list[date]) -> list[Receipt]:

@@ -1,21 +1,27 @@
 """Identify: landing files become accepted rows in the lake, or quarantined ones with reasons.
 
-Reads: landing. Writes: lake raw_*, quarantine, ingestion_counts.
+Reads: landing, the sealed assignment table of the night before. Writes: lake raw_*, quarantine,
+delivered_files, ingestion_counts, and that table's landing file.
 """
 
 from collections.abc import Iterator
-from datetime import date
+from datetime import date, timedelta
 
 import dagster as dg
 import polars as pl
 
 from ml.contract.screening import NOTHING_KNOWN, Known
 from ml.contract.tables import CONTRACT
-from ml.core.schemas import IngestionCounts, Quarantine
+from ml.core.errors import LandingError
+from ml.core.programme import Programme
+from ml.core.schemas import DeliveredFiles, IngestionCounts, Quarantine
+from ml.pipeline.decide import to_contract
 from ml.pipeline.identify import ScreenedNight, screen_night
 from orchestration.lake import Lake, Receipt, write_parquet
 from orchestration.partitions import NIGHTS
 from orchestration.resources import IO_RETRIES, Landing, ProgrammeFile
+
+EMITTED_FILE = "liftloop.parquet"
 
 _SPECS = [
     *(
@@ -30,6 +36,12 @@ _SPECS = [
     dg.AssetSpec(
         "quarantine",
         description="Refused rows with file, row number, the row as delivered, and the reasons.",
+        group_name="identify",
+        kinds={"polars", "parquet"},
+    ),
+    dg.AssetSpec(
+        "delivered_files",
+        description="Every landed file as it was screened: rows, fingerprint, size, time.",
         group_name="identify",
         kinds={"polars", "parquet"},
     ),
@@ -75,11 +87,15 @@ def ingestion(
         )
     settings = programme.read()
     known = read_known(lake, before=nights[0])
+    for night in nights:
+        _refuse_withdrawn(lake, landing, night)
     totals = []
     receipts: dict[str, Receipt] = {}
     for position, night in enumerate(nights, start=1):
-        screened = screen_night(landing.files(night), known=known, programme=settings)
+        _deliver_own_decisions(lake, landing, settings, night)
+        screened = screen_night(landing.files(night), known=known, programme=settings, night=night)
         receipts = _write_night(lake, screened, night)
+        known = known.remember_files(screened.files)
         for table, rows in screened.accepted.items():
             known = known.extend(table, rows)
         totals.append(screened.counts)
@@ -106,6 +122,13 @@ def ingestion(
     yield dg.MaterializeResult(
         asset_key="quarantine",
         metadata={"dagster/row_count": n_quarantined, "reasons": dg.MetadataValue.md(reasons)},
+    )
+    yield dg.MaterializeResult(
+        asset_key="delivered_files",
+        metadata={
+            "dagster/row_count": receipts["delivered_files"].n_rows,
+            "path": dg.MetadataValue.path(str(receipts["delivered_files"].path)),
+        },
     )
     yield dg.MaterializeResult(
         asset_key="ingestion_counts",
@@ -139,7 +162,42 @@ def read_known(lake: Lake, *, before: date) -> Known:
         if days:
             rows = lake.scan(f"raw_{table}", until=days[-1]).select(columns).collect()
             known = known.extend(table, rows)
+    days = [day for day in lake.dates("delivered_files") if day < before]
+    if days:
+        known = known.remember_files(lake.scan("delivered_files", until=days[-1]).collect())
     return known
+
+
+def _deliver_own_decisions(lake: Lake, landing: Landing, programme: Programme, night: date) -> None:
+    """Lay the night before's sealed table into tonight's delivery: tonight is its log."""
+    decided = night - timedelta(days=1)
+    if lake.has("assignment_table", decided):
+        rows = to_contract(lake.read("assignment_table", decided), programme)
+        write_parquet(rows, landing.folder("assignments", night) / EMITTED_FILE)
+
+
+def _refuse_withdrawn(lake: Lake, landing: Landing, night: date) -> None:
+    """Refuse to ingest a night anew when files whose rows were accepted are gone.
+
+    Raises
+    ------
+    LandingError
+        Naming them.
+    """
+    if not lake.has("delivered_files", night):
+        return
+    here = {(table, path.name) for table, paths in landing.files(night).items() for path in paths}
+    accepted = lake.read("delivered_files", night).filter(pl.col("accepted") > 0)
+    gone = [
+        f"{table}/{night}/{name}"
+        for table, name in accepted.select("table", "source_file").iter_rows()
+        if (table, name) not in here
+    ]
+    if gone:
+        raise LandingError(
+            f"accepted before and gone from landing: {', '.join(gone)}. Put them back, or, to "
+            "withdraw their rows, leave empty files of these names"
+        )
 
 
 def _write_night(lake: Lake, screened: ScreenedNight, night: date) -> dict[str, Receipt]:
@@ -150,6 +208,9 @@ def _write_night(lake: Lake, screened: ScreenedNight, night: date) -> dict[str, 
     }
     receipts["quarantine"] = lake.write(
         screened.quarantined, "quarantine", night, schema=Quarantine
+    )
+    receipts["delivered_files"] = lake.write(
+        screened.files, "delivered_files", night, schema=DeliveredFiles
     )
     receipts["ingestion_counts"] = lake.write(
         screened.counts, "ingestion_counts", night, schema=IngestionCounts

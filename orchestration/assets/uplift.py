@@ -11,6 +11,7 @@ import dagster as dg
 import polars as pl
 
 from ml.core.actions import ActionSet, read_actions
+from ml.core.errors import ContractError
 from ml.core.schemas import ExperimentEffects, RandomisationChecks
 from ml.pipeline.identify import (
     check_randomisation,
@@ -31,14 +32,31 @@ from orchestration.resources import Mlflow, ProgrammeFile
 
 
 def newest_night(lake: Lake) -> date:
-    """Return the newest night whose marts are in the lake: training is as of it."""
+    """Return the newest night whose marts are in the lake."""
     return lake.dates("customer_features")[-1]
 
 
-def read_snapshot(lake: Lake, programme: ProgrammeFile) -> tuple[Snapshot, ActionSet, date]:
-    """Read every matured decision of the newest night, joined with outcomes and features."""
-    training_date = newest_night(lake)
-    catalogue_day = lake.dates("action_catalogue")[-1]
+def find_training_date(lake: Lake) -> date:
+    """Return the date that training is as of: that of the newest randomisation checks.
+
+    A training checks the log first and keeps to that date, whatever nights are ingested meanwhile.
+
+    Raises
+    ------
+    ContractError
+        If nothing was checked yet.
+    """
+    days = lake.dates("randomisation_checks")
+    if not days:
+        raise ContractError("the log was not checked yet: materialise randomisation_checks first")
+    return days[-1]
+
+
+def read_snapshot(
+    lake: Lake, programme: ProgrammeFile, training_date: date
+) -> tuple[Snapshot, ActionSet]:
+    """Read every decision matured by a date, joined with outcomes and features."""
+    catalogue_day = [day for day in lake.dates("action_catalogue") if day <= training_date][-1]
     actions = read_actions(lake.read("action_catalogue", catalogue_day))
     outcomes = lake.scan("realised_outcomes", until=training_date).filter(
         pl.col("matured_date") <= training_date
@@ -57,8 +75,7 @@ def read_snapshot(lake: Lake, programme: ProgrammeFile) -> tuple[Snapshot, Actio
         )
         .collect()
     )
-    snapshot = take_snapshot(rows, programme=programme.read(), actions=actions)
-    return snapshot, actions, training_date
+    return take_snapshot(rows, programme=programme.read(), actions=actions), actions
 
 
 @dg.multi_asset(
@@ -90,7 +107,8 @@ def randomisation(
     context: dg.AssetExecutionContext, lake: Lake, programme: ProgrammeFile
 ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
     """Check the matured log and report the offers' unadjusted effects."""
-    snapshot, actions, training_date = read_snapshot(lake, programme)
+    training_date = newest_night(lake)
+    snapshot, actions = read_snapshot(lake, programme, training_date)
     settings = programme.read()
     checks = check_randomisation(snapshot.everything, actions=actions, programme=settings)
     effects = estimate_experiment_effects(snapshot.everything, actions=actions)
@@ -123,7 +141,13 @@ def randomisation(
 
 
 @dg.asset(
-    deps=["logged_decisions", "customer_features", "realised_outcomes", "action_catalogue"],
+    deps=[
+        "logged_decisions",
+        "customer_features",
+        "realised_outcomes",
+        "action_catalogue",
+        "randomisation_checks",
+    ],
     group_name="learn",
     kinds={"mlflow"},
     pool="mlflow_registry",
@@ -141,7 +165,8 @@ def lifecycle_rule(
         return dg.MaterializeResult(
             metadata={"champion": champion.version, "kind": champion.policy.kind, "new": False}
         )
-    snapshot, actions, training_date = read_snapshot(lake, programme)
+    training_date = find_training_date(lake)
+    snapshot, actions = read_snapshot(lake, programme, training_date)
     settings = programme.read()
     rule = fit_lifecycle_rule(snapshot, programme=settings, actions=actions)
     with track_run(
@@ -169,7 +194,13 @@ def lifecycle_rule(
 
 
 @dg.asset(
-    deps=["logged_decisions", "customer_features", "realised_outcomes", "action_catalogue"],
+    deps=[
+        "logged_decisions",
+        "customer_features",
+        "realised_outcomes",
+        "action_catalogue",
+        "randomisation_checks",
+    ],
     group_name="learn",
     kinds={"lightgbm", "mlflow"},
     pool="mlflow_registry",
@@ -182,7 +213,8 @@ def uplift_heads(
     from ml.tracking.runs import track_run
 
     registry = PolicyRegistry(mlflow.tracking_uri)
-    snapshot, actions, training_date = read_snapshot(lake, programme)
+    training_date = find_training_date(lake)
+    snapshot, actions = read_snapshot(lake, programme, training_date)
     settings = programme.read()
     with track_run(
         mlflow.tracking_uri,

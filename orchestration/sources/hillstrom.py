@@ -10,6 +10,7 @@ import polars as pl
 
 from ml.core.errors import ContractError
 from ml.core.programme import Attribute, Programme
+from orchestration.files import write_text
 from orchestration.resources import Landing
 from orchestration.settings import Settings
 from orchestration.sources.landing_files import deliver
@@ -191,7 +192,7 @@ class HillstromSource:
         if self._path is None:
             raise ContractError("pass INPUT=path/to/hillstrom.csv.gz")
         deliveries = convert(self._path)
-        self._settings.programme_file.write_text(build_programme().to_json())
+        write_text(build_programme().to_json(), self._settings.programme_file)
         for day, tables in deliveries.items():
             deliver(self._landing, tables, day, name="hillstrom")
 

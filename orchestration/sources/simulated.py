@@ -18,6 +18,7 @@ from ml.simulate.stream import stream_purchases, stream_world, tabulate_truth
 from ml.simulate.truth import compute_truth
 from ml.simulate.world import Tables, World, WorldState
 from ml.simulate.worlds import find_world
+from orchestration.files import write_text
 from orchestration.lake import Lake, write_parquet
 from orchestration.resources import Landing
 from orchestration.settings import Settings
@@ -166,14 +167,13 @@ class SimulatedSource:
             n_customers=n_customers or config.n_customers,
             seed=config.seed if seed is None else seed,
         )
-        file.parent.mkdir(parents=True, exist_ok=True)
         if not self._settings.programme_file.exists():
-            self._settings.programme_file.write_text(config.programme.to_json())
+            write_text(config.programme.to_json(), self._settings.programme_file)
         kept = {
             "world": config.name,
             "version": config.version,
             "n_customers": config.n_customers,
             "seed": config.seed,
         }
-        file.write_text(json.dumps(kept))
+        write_text(json.dumps(kept), file)
         return config

@@ -22,7 +22,7 @@ def test_validate_reports_without_loading(tmp_path):
     printed = run_liftloop(home, "validate", "--input", str(tmp_path / "delivery"), expect=1)
     assert "2 delivered" in printed
     assert "1 to quarantine" in printed
-    assert "customers, monday.csv, row 2: attributes must be a JSON object" in printed
+    assert "customers, monday.csv, row 2: attributes: is no JSON object" in printed
     assert not (home / "lake").exists()
 
 

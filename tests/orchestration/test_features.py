@@ -11,7 +11,8 @@ import pytest
 from conftest import ROOT
 from oracles.features import circumstances_of, features_of, lifecycle_of, outcome_of
 
-from orchestration.lake import Lake, hash_file
+from orchestration.files import hash_file
+from orchestration.lake import Lake
 
 FIRST = date(2026, 1, 5)
 SCRIPT = """

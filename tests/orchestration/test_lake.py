@@ -5,7 +5,8 @@ import polars as pl
 import pytest
 
 from ml.core.errors import ContractError
-from orchestration.lake import Lake, hash_file
+from orchestration.files import hash_file
+from orchestration.lake import Lake
 
 DAY = date(2026, 1, 5)
 
@@ -42,7 +43,7 @@ def test_a_writer_that_dies_leaves_the_old_partition(lake, monkeypatch):
     def run_out_of_disk(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("orchestration.lake.os.replace", run_out_of_disk)
+    monkeypatch.setattr("orchestration.files.os.replace", run_out_of_disk)
     with pytest.raises(OSError, match="No space"):
         lake.write(pl.DataFrame({"number": [2]}), "t", DAY, schema=Numbers)
     assert lake.read("t", DAY)["number"].to_list() == [1]

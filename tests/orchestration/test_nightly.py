@@ -18,7 +18,8 @@ from conftest import ROOT, run_liftloop, run_night
 
 from ml.pipeline.decide import to_contract
 from ml.simulate.config import WorldConfig
-from orchestration.lake import Lake, hash_file
+from orchestration.files import hash_file
+from orchestration.lake import Lake
 
 FIRST, SECOND, THIRD = date(2026, 3, 2), date(2026, 3, 3), date(2026, 3, 4)
 

@@ -19,7 +19,7 @@ from ml.pipeline.validate import evaluate_candidate
 from ml.simulate.dynamics import eligible_actions
 from ml.simulate.truth import compute_truth
 from ml.simulate.world import World, WorldState
-from orchestration.commands import TRAINING_DAYS
+from orchestration.night import TRAINING_DAYS
 
 
 @dataclass(frozen=True)

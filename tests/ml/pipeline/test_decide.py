@@ -42,6 +42,7 @@ def test_every_check_holds_and_each_can_fail(night):
     features = _features()
     facts = {
         "features": features,
+        "open_channels": features.select("customer_id", "contactable_channels"),
         "catalogue": ACTIONS,
         "budget": night.budget,
         "expected_cost": night.expected_cost,
@@ -58,8 +59,10 @@ def test_every_check_holds_and_each_can_fail(night):
     assert failing(pl.concat([table, table.head(1)])) == {"each_due_customer_once"}
     assert failing(table, expected_cost=night.budget + 1) == {"expected_cost_within_budget"}
     assert failing(table, policy_version="7") == {"known_versions"}
-    closed = features.with_columns(contactable_channels=pl.lit(""))
-    assert failing(table, features=closed) == {"no_ineligible_pair"}
+    # Whatever the features say: what was delivered decides.
+    closed = facts["open_channels"].with_columns(contactable_channels=pl.lit(""))
+    assert failing(table, open_channels=closed) == {"no_ineligible_pair"}
+    assert failing(table, open_channels=closed.head(0)) == {"no_ineligible_pair"}
     halved = table.with_columns(pl.col("eligible_propensities").list.eval(pl.element() / 2))
     assert failing(halved) == {"propensities_are_distributions"}
 

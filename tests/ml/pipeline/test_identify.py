@@ -1,4 +1,4 @@
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 import numpy as np
 import polars as pl
@@ -96,7 +96,10 @@ def test_tables_of_one_night_may_refer_to_each_other(tmp_path):
         }
     ).write_parquet(events)
     night = screen_night(
-        {"customers": [customers], "events": [events]}, known=NOTHING_KNOWN, programme=PROGRAMME
+        {"customers": [customers], "events": [events]},
+        known=NOTHING_KNOWN,
+        programme=PROGRAMME,
+        night=date(2026, 1, 6),
     )
     assert night.accepted["events"].height == 1
     assert night.quarantined["reasons"].explode().to_list() == [
