@@ -3,6 +3,7 @@
 Reads: landing, lake. Writes: standard output; the jobs write the rest.
 """
 
+from collections.abc import Mapping
 from datetime import date, timedelta
 
 import dagster as dg
@@ -17,15 +18,28 @@ from orchestration.summary import summarise_night
 TRAINING_DAYS = 7
 
 
-def _run_night(parsed: argparse.Namespace, settings: Settings, source: Source, night: date) -> None:
-    """Run everything that a night takes; the state folder is held."""
-    print(f"> Land: {parsed.source} source, night {night}", flush=True)
-    source.land(night)
-    # Definitions read the landing folder's first date, so they are imported after landing.
-    import dagster as dg
+def run_night(settings: Settings, night: date, *, emission: Mapping[str, bool]) -> str:
+    """Catch up, train if due, decide a night that has landed.
 
-    from orchestration.run_jobs import run_job
+    Parameters
+    ----------
+    settings
+        The state folder; the caller holds it.
+    night
+        The decision date.
+    emission
+        AssignmentConfig's fields.
 
+    Returns
+    -------
+    str
+        The night's summary.
+
+    Raises
+    ------
+    LiftloopError
+        If a job failed; the reason was printed where it happened.
+    """
     lake = Lake(root=str(settings.lake))
     with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
         _clear_up(instance, settings)
