@@ -4,9 +4,11 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parent.parent
 # Definitions read the state folder when they are imported: give them one of the tests' own.
@@ -46,11 +48,20 @@ def run_night(home, *arguments, **keywords):
 @pytest.fixture(scope="session")
 def lived_home(tmp_path_factory):
     """A state folder after its first two nights; tests that write copy it."""
-    home = tmp_path_factory.mktemp("lived") / "home"
-    first = run_night(home)
-    second = run_night(home)
-    (home / "first.txt").write_text(first)
-    (home / "second.txt").write_text(second)
+    # Workers share it: the first to come lives it, the others wait.
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    home = shared / "lived"
+    with FileLock(shared / "lived.lock"):
+        if not (home / "second.txt").exists():
+            started = time.monotonic()
+            first = run_night(home)
+            seconds = time.monotonic() - started
+            second = run_night(home)
+            (home / "seconds.txt").write_text(f"{seconds:.1f}")
+            (home / "first.txt").write_text(first)
+            (home / "second.txt").write_text(second)
     return home
 
 
