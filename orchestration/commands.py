@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 import polars as pl
+from sqlalchemy.exc import DatabaseError
 
 from ml.core.errors import ContractError, LiftloopError
 from orchestration.files import describe_system_error, write_text
@@ -55,6 +56,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"\nerror: {error}", file=sys.stderr)
     except OSError as error:
         print(f"\nerror: {describe_system_error(error)}", file=sys.stderr)
+    except DatabaseError as error:
+        print(
+            f"\nerror: the records of Dagster or MLflow can't be written ({error.orig}): free "
+            "space or grant it, and run the same command again; nothing decided was changed",
+            file=sys.stderr,
+        )
     return 1
 
 

@@ -72,13 +72,13 @@ def restore(settings: Settings) -> None:
 
 
 def _clear_up(instance: dg.DagsterInstance, settings: Settings) -> None:
-    """Mark runs whose process is gone as failed, here and in MLflow; check that MLflow answers."""
+    """Check that MLflow answers; mark runs whose process is gone as failed, here and there."""
     from ml.tracking.runs import check_tracking, end_lost_runs
 
+    check_tracking(settings.tracking_uri)
     lost = clear_lost_runs(instance)
     for run_id in lost:
         print(f"  run {run_id} had been killed: marked as failed, its slots freed")
-    check_tracking(settings.tracking_uri)
     if lost:
         end_lost_runs(settings.tracking_uri, lost)
 

@@ -1,13 +1,17 @@
 """Shared fixtures: the real data, and one small state folder lived through two nights."""
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 import pytest
+from comparing import hash_lake
 from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -63,6 +67,31 @@ def lived_home(tmp_path_factory):
             (home / "first.txt").write_text(first)
             (home / "second.txt").write_text(second)
     return home
+
+
+@dataclass(frozen=True)
+class Night:
+    """A state folder before its third night, with a training due, and what that night leaves."""
+
+    base: Path
+    control: Path
+    expected: dict[str, str]
+    seconds: float
+
+
+@pytest.fixture(scope="session")
+def third_night(lived_home, tmp_path_factory):
+    """The third night, which trains too, run undisturbed; tests disturb copies of its base."""
+    base = tmp_path_factory.mktemp("base") / "home"
+    shutil.copytree(lived_home, base)
+    for table in ("evaluation_record", "promotions"):
+        shutil.rmtree(base / "lake" / table)
+    control = tmp_path_factory.mktemp("control") / "home"
+    shutil.copytree(base, control)
+    started = time.monotonic()
+    run_night(control)
+    seconds = time.monotonic() - started
+    return Night(base, control, hash_lake(control, until=date(2026, 3, 4)), seconds)
 
 
 @pytest.fixture(scope="session")

@@ -10,8 +10,6 @@ import dagster as dg
 from conftest import N_CUSTOMERS, ROOT
 from mlflow import MlflowClient
 
-from orchestration.files import hash_file
-
 
 def start_night(home, *arguments, **environment):
     """Start the simulated source's next night in a session of its own."""
@@ -72,13 +70,3 @@ def find_leftovers(home):
     tracked = client.search_runs(experiments, "attributes.status = 'RUNNING'")
     temporary = [str(path) for path in (home / "lake").rglob("*") if path.name.endswith(".tmp")]
     return {"runs": runs, "slots": slots, "tracked": tracked, "temporary": temporary}
-
-
-def hash_lake(home, *, until):
-    """Return the hash of every lake partition up to a night."""
-    lake = home / "lake"
-    return {
-        str(path.relative_to(lake)): hash_file(path)
-        for path in sorted(lake.glob("*/decision_date=*/*.parquet"))
-        if path.parent.name.removeprefix("decision_date=") <= str(until)
-    }

@@ -91,7 +91,7 @@ class PolicyRegistry:
         Raises
         ------
         PromotionError
-            If the files' hash is not the registered one.
+            If the files are gone, or their hash is not the registered one.
         """
         registered = self._client.get_model_version(MODEL_NAME, version)
         with TemporaryDirectory() as scratch:
@@ -99,6 +99,12 @@ class PolicyRegistry:
                 artifact_uri=f"models:/{MODEL_NAME}/{version}", dst_path=scratch
             )
             folder = Path(local) / "artifacts" / "policy"
+            if not folder.is_dir():
+                raise PromotionError(
+                    f"{MODEL_NAME} version {version}: its files are gone from "
+                    f"{registered.source}. Put MLflow's artifacts back where they were (a state "
+                    "folder can't be moved), or roll back to another version"
+                )
             policy_hash = hash_policy(folder)
             if policy_hash != registered.tags.get("policy_hash"):
                 raise PromotionError(

@@ -5,6 +5,7 @@ and evaluation_record and promotions, the champion alias.
 """
 
 from collections.abc import Iterator
+from datetime import date
 
 import dagster as dg
 import polars as pl
@@ -12,7 +13,7 @@ import polars as pl
 from ml.core.errors import PromotionError
 from ml.core.schemas import EvaluationRecord, PolicyValues, Promotion
 from ml.pipeline.identify import is_randomisation_sound
-from ml.pipeline.validate import evaluate_candidate, verify_promotion
+from ml.pipeline.validate import Evaluation, evaluate_candidate, verify_promotion
 from ml.plots.figures import plot_policy_values
 from orchestration.assets.embedding import embed_figure, tabulate
 from orchestration.assets.uplift import find_training_date, newest_night, read_snapshot
@@ -60,7 +61,9 @@ def policy_evaluation(
     training_date = find_training_date(lake)
     snapshot, _ = read_snapshot(lake, programme, training_date)
     settings = programme.read()
-    evaluation = evaluate_candidate(
+    # Another run may have promoted it meanwhile: the record that did stands.
+    standing = _read_standing(lake, training_date, version) if version == champion.version else None
+    evaluation = standing or evaluate_candidate(
         snapshot,
         candidate=candidate.policy,
         champion=champion.policy,
@@ -129,6 +132,16 @@ def policy_evaluation(
         severity=dg.AssetCheckSeverity.WARN,
         metadata={"reasons": dg.MetadataValue.json(row["reasons"])},
     )
+
+
+def _read_standing(lake: Lake, training_date: date, version: str) -> Evaluation | None:
+    """Return the date's evaluation if it is of this candidate."""
+    if not lake.has("evaluation_record", training_date):
+        return None
+    record = lake.read("evaluation_record", training_date)
+    if record["candidate_version"].to_list() != [version]:
+        return None
+    return Evaluation(lake.read("policy_values", training_date), record)
 
 
 @dg.asset(

@@ -2,14 +2,13 @@
 
 import shutil
 import time
-from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
 
 import numpy as np
 import pytest
+from comparing import find_differences, hash_lake
 from conftest import run_night
-from killing import find_leftovers, hash_lake, kill, kill_at, start_night
+from killing import find_leftovers, kill, kill_at, start_night
 
 FIRST, THIRD = date(2026, 3, 2), date(2026, 3, 4)
 # A line to wait for, seconds after it, and whether dbt's process dies too or outlives its parent.
@@ -35,49 +34,16 @@ N_RANDOM = 50
 MARGIN_SECONDS = 60
 
 
-@dataclass(frozen=True)
-class Night:
-    """A state folder before its third night, with a training due, and what that night leaves."""
-
-    base: Path
-    expected: dict[str, str]
-    seconds: float
-
-
-@pytest.fixture(scope="module")
-def night(lived_home, tmp_path_factory):
-    base = tmp_path_factory.mktemp("base") / "home"
-    shutil.copytree(lived_home, base)
-    for table in ("evaluation_record", "promotions"):
-        shutil.rmtree(base / "lake" / table)
-    control = tmp_path_factory.mktemp("control") / "home"
-    shutil.copytree(base, control)
-    started = time.monotonic()
-    run_night(control)
-    return Night(base, hash_lake(control, until=THIRD), time.monotonic() - started)
-
-
-def _find_differences(expected, home, *, until, but=("delivered_files",)):
-    """Return partitions that are missing, too many, or of other bytes."""
-    got = hash_lake(home, until=until)
-    return sorted(
-        name
-        for name in expected.keys() | got.keys()
-        if got.get(name) != expected.get(name)
-        and not (name.startswith(but) and name in got and name in expected)
-    )
-
-
-def test_a_night_killed_at_six_stages_ends_in_the_same_table(night, tmp_path):
+def test_a_night_killed_at_six_stages_ends_in_the_same_table(third_night, tmp_path):
     home = tmp_path / "home"
-    shutil.copytree(night.base, home)
+    shutil.copytree(third_night.base, home)
     for line, delay, with_children in STAGES:
         kill_at(home, line, delay=delay, with_children=with_children)
     started = time.monotonic()
     printed = run_night(home)
-    assert time.monotonic() - started < night.seconds + MARGIN_SECONDS
+    assert time.monotonic() - started < third_night.seconds + MARGIN_SECONDS
     assert "had been killed: marked as failed, its slots freed" in printed
-    assert _find_differences(night.expected, home, until=THIRD) == []
+    assert find_differences(third_night.expected, home, until=THIRD) == []
     assert not any(find_leftovers(home).values())
 
 
@@ -88,17 +54,17 @@ def test_a_first_night_killed_in_its_history_ends_in_the_same_table(lived_home, 
         kill_at(home, line, delay=delay, with_children=with_children)
     run_night(home)
     expected = hash_lake(lived_home, until=FIRST)
-    assert _find_differences(expected, home, until=FIRST, but=REWRITTEN) == []
+    assert find_differences(expected, home, until=FIRST, but=REWRITTEN) == []
     assert not any(find_leftovers(home).values())
 
 
 @pytest.mark.slow
-def test_nights_killed_at_random_instants_end_in_the_same_table(night, tmp_path):
+def test_nights_killed_at_random_instants_end_in_the_same_table(third_night, tmp_path):
     random = np.random.default_rng(4)
     failures, slowest = [], 0.0
-    for number, instant in enumerate(np.sort(random.uniform(0, night.seconds, N_RANDOM))):
+    for number, instant in enumerate(np.sort(random.uniform(0, third_night.seconds, N_RANDOM))):
         home = tmp_path / f"home-{number}"
-        shutil.copytree(night.base, home)
+        shutil.copytree(third_night.base, home)
         process = start_night(home)
         time.sleep(instant)
         kill(process, with_children=bool(random.integers(2)))
@@ -107,10 +73,10 @@ def test_nights_killed_at_random_instants_end_in_the_same_table(night, tmp_path)
         run_night(home)
         seconds = time.monotonic() - started
         slowest = max(slowest, seconds)
-        different = _find_differences(night.expected, home, until=THIRD)
+        different = find_differences(third_night.expected, home, until=THIRD)
         left = {name: found for name, found in find_leftovers(home).items() if found}
-        if different or left or seconds > night.seconds + MARGIN_SECONDS:
+        if different or left or seconds > third_night.seconds + MARGIN_SECONDS:
             failures.append((round(float(instant), 2), round(seconds), different, left))
         shutil.rmtree(home)
-    print(f"normal {night.seconds:.0f} s, slowest re-run {slowest:.0f} s")
+    print(f"normal {third_night.seconds:.0f} s, slowest re-run {slowest:.0f} s")
     assert failures == []
