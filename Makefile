@@ -63,10 +63,10 @@ loop: $(STAMP) ## Live the loop against oracle, rule, random (NIGHTS=30 WORLD=; 
 bench: $(STAMP) ## Measure speed (benchmarks/performance); results belong in benchmarks/RESULTS.md
 	@$(BIN)/python -m benchmarks.performance.world
 
-test: $(STAMP) ## Run the tests
-	@$(BIN)/python -m pytest
+test: $(STAMP) ## Run the tests, two files at a time
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
-test-slow: $(STAMP) ## Run the slow tests too: statistical recovery
+test-slow: $(STAMP) ## Run the slow tests too: statistical recovery, nights killed at random (about an hour)
 	@$(BIN)/python -m pytest -m 'slow or not slow'
 
 check: $(STAMP) ## Lint, types, import directions, SQL: what CI runs

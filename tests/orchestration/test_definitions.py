@@ -19,6 +19,7 @@ GROUPS = {
         *(f"raw_{table}" for table in ("customers", "actions", "assignments", "deliveries")),
         *(f"raw_{table}" for table in ("events", "contactability", "media_spend", "media_kpi")),
         "quarantine",
+        "delivered_files",
         "ingestion_counts",
         "customer_features",
         "logged_decisions",
@@ -69,7 +70,7 @@ def test_assets_stand_in_the_loops_four_groups():
 
 def test_jobs_and_schedules_are_the_listed_ones():
     jobs = {job.name for job in defs.resolve_all_job_defs()} - {"__ASSET_JOB"}
-    assert jobs == {"history", "nightly", "weekly_training"}
+    assert jobs == {"history", "rebuild", "nightly", "weekly_training", "promotion"}
     schedules = {each.name: each for each in defs.schedules}
     assert set(schedules) == {"nightly_schedule", "weekly_training_schedule"}
     assert defs.resolve_schedule_def("nightly_schedule").cron_schedule == "30 1 * * *"

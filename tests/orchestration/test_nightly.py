@@ -138,23 +138,6 @@ def test_bad_rows_end_in_quarantine_and_the_night_goes_on(copied_home):
     assert _lake(copied_home).has("assignment_table", THIRD)
 
 
-def test_a_lost_warehouse_is_rebuilt_from_what_was_delivered(copied_home):
-    tables = ("customer_features", "logged_decisions", "realised_outcomes")
-    settled = [day for day in _lake(copied_home).dates("realised_outcomes") if day < FIRST]
-
-    def hash_marts():
-        lake = _lake(copied_home)
-        return {
-            (table, day): hash_file(lake.path(table, day)) for table in tables for day in settled
-        }
-
-    sealed, before = _table_hash(copied_home, SECOND), hash_marts()
-    (copied_home / "warehouse.duckdb").unlink()
-    run_night(copied_home, "--date", str(SECOND))
-    assert hash_marts() == before
-    assert _table_hash(copied_home, SECOND) == sealed
-
-
 def test_a_night_without_a_delivery_fails_clearly(copied_home):
     (copied_home / "source").write_text("landing")
     printed = run_liftloop(

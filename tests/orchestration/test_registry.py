@@ -1,14 +1,21 @@
+import os
+import subprocess
+import sys
+
 import dagster as dg
 import polars as pl
 import pytest
+from dagster._core.events import EngineEventData
 from known_log import ACTIONS, PROGRAMME, make_rows
+from mlflow import MlflowClient
 
 from ml.core.contexts import build_contexts
-from ml.core.errors import PromotionError
+from ml.core.errors import PromotionError, WarehouseError
 from ml.core.schemas import CustomerFeatures
 from ml.pipeline.learn import fit_candidate, fit_lifecycle_rule, take_snapshot
 from ml.tracking.registry import CHAMPION, PREVIOUS, PolicyRegistry
-from ml.tracking.runs import track_run
+from ml.tracking.runs import end_lost_runs, track_run
+from orchestration.resources import Warehouse
 from orchestration.run_jobs import clear_lost_runs
 
 
@@ -34,6 +41,43 @@ def test_a_registered_policy_comes_back_as_the_same_policy(registered):
     same = loaded.policy.probabilities(contexts) == second.policy.probabilities(contexts)
     assert same.all()
     assert loaded.policy.attributes == PROGRAMME.attributes
+
+
+def test_registering_the_same_again_is_the_same_version_and_other_evidence_another(registered):
+    home, registry, _, first, _ = registered
+    uri = f"sqlite:///{home / 'mlflow.db'}"
+    with track_run(uri, experiment="test", name="again", tags={}):
+        again = registry.register(first.policy, programme=PROGRAMME, tags={})
+        later = registry.register(first.policy, programme=PROGRAMME, tags={"data_hash": "new"})
+    assert again.version == first.version
+    assert int(later.version) > int(first.version)
+    assert registry.load(later.version).tags["data_hash"] == "new"
+
+
+def test_files_that_are_gone_are_named(registered):
+    home, registry, _, first, _ = registered
+    models = home / "artifacts" / "models"
+    models.rename(home / "away")
+    try:
+        with pytest.raises(
+            PromotionError, match=r"its files are gone from .*folder can't be moved"
+        ):
+            registry.load(first.version)
+    finally:
+        (home / "away").rename(models)
+
+
+def test_mlflow_runs_of_killed_runs_are_ended_and_others_stay_open(tmp_path):
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    client = MlflowClient(tracking_uri=uri)
+    experiment = client.create_experiment("test")
+    runs = {
+        name: client.create_run(experiment, tags={"dagster/run_id": name}).info.run_id
+        for name in ("killed", "alive")
+    }
+    assert end_lost_runs(uri, ["killed", "unknown"]) == 1
+    assert client.get_run(runs["killed"]).info.status == "FAILED"
+    assert client.get_run(runs["alive"]).info.status == "RUNNING"
 
 
 def test_a_champion_that_no_gate_passed_is_refused(registered):
@@ -93,6 +137,40 @@ def test_a_run_whose_process_is_gone_is_marked_failed():
         assert clear_lost_runs(instance) == [lost.run_id]
         assert instance.get_run_by_id(lost.run_id).status == dg.DagsterRunStatus.FAILURE
         assert instance.get_run_by_id(elsewhere.run_id).status == dg.DagsterRunStatus.STARTED
+
+
+@pytest.mark.parametrize(("pid", "is_lost"), [(999_999_999, True), (os.getpid(), False)])
+def test_a_run_of_the_user_interface_is_known_by_the_processes_in_its_events(pid, is_lost):
+    with dg.instance_for_test() as instance:
+        run = instance.create_run_for_job(_tiny_job, status=dg.DagsterRunStatus.STARTED)
+        told = EngineEventData({"pid": dg.MetadataValue.text(str(pid))})
+        instance.report_engine_event("Started process for run.", run, told)
+        assert clear_lost_runs(instance) == ([run.run_id] if is_lost else [])
+
+
+def test_the_warehouse_waits_for_who_has_it_and_says_so(tmp_path):
+    """Somebody else's process holds DuckDB's own lock for a while."""
+    path = tmp_path / "w.duckdb"
+    script = (
+        "import duckdb, sys, time; c = duckdb.connect(sys.argv[1]); c.sql('create table t as "
+        "select 1'); print('open', flush=True); time.sleep(2.5)"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE, text=True
+    )
+    assert other.stdout.readline() == "open\n"
+    said = []
+    with Warehouse(path=str(path)).lock(said.append):
+        assert other.poll() is not None
+    assert said == [f"waiting for the process that still has {path} open"]
+    other.wait()
+    other.stdout.close()
+    path.write_bytes(b"no database")
+    with (
+        pytest.raises(WarehouseError, match="delete the file"),
+        Warehouse(path=str(path)).lock(said.append),
+    ):
+        pass
 
 
 @dg.op

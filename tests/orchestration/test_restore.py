@@ -1,0 +1,99 @@
+"""What is lost is built from what is left; what came late is taken up; who asks is forgotten."""
+
+import json
+import shutil
+from datetime import date
+
+import polars as pl
+import pytest
+from comparing import find_differences, hash_lake
+from conftest import run_liftloop, run_night
+
+from orchestration.catch_up import DERIVED
+from orchestration.lake import Lake
+
+SECOND, THIRD = date(2026, 3, 3), date(2026, 3, 4)
+LATE = date(2026, 2, 27)
+
+
+@pytest.fixture
+def home(lived_home, tmp_path):
+    copy = tmp_path / "home"
+    shutil.copytree(lived_home, copy)
+    return copy
+
+
+def _lake(home):
+    return Lake(root=str(home / "lake"))
+
+
+def test_the_warehouse_is_rebuilt_from_the_lake_and_the_lake_from_landing(home):
+    before = hash_lake(home, until=THIRD)
+    (home / "warehouse.duckdb").unlink()
+    # Nothing of it is read from landing.
+    (home / "landing").rename(home / "elsewhere")
+    printed = run_liftloop(home, "restore")
+    assert "the warehouse is gone: built anew from the lake" in printed
+    assert "screened" not in printed
+    assert hash_lake(home, until=THIRD) == before
+    shutil.rmtree(home / "landing")
+    (home / "elsewhere").rename(home / "landing")
+    for table in ("raw_events", "customer_features", "quarantine"):
+        shutil.rmtree(_lake(home).path(table, LATE).parent)
+    printed = run_liftloop(home, "restore")
+    assert f"raw_events of {LATE} is gone from the lake: ingested again from {LATE} on" in printed
+    assert find_differences(before, home, until=THIRD, but=("delivered_files",)) == []
+
+
+def test_late_rows_are_taken_up_and_quarantined_ones_can_be_mended(home):
+    """A file for a night that was sealed: one row good, one of a customer nobody delivered."""
+    lake, at = _lake(home), f"{LATE}T08:00:00Z"
+    customer = lake.read("raw_customers", date(2026, 1, 5))["customer_id"][0]
+    row = {"customer_id": customer, "occurred_at": at, "available_at": at, "type": "visit"}
+    late = home / "landing" / "events" / str(LATE) / "late.ndjson"
+    rows = [row, {**row, "customer_id": "00000o01"}]
+    late.write_text("".join(json.dumps(each) + "\n" for each in rows))
+    n_before = lake.read("raw_events", LATE).height
+    sealed = hash_lake(home, until=SECOND)
+    printed = run_liftloop(home, "restore")
+    assert f"events/{LATE}/late.ndjson was delivered after its night was ingested" in printed
+    assert lake.read("raw_events", LATE).height == n_before + 1
+    refused = lake.read("quarantine", LATE).row(0, named=True)
+    assert (refused["source_file"], refused["row_number"]) == ("late.ndjson", 2)
+    assert "deliver it in customers first" in refused["reasons"][0]
+    # Mended in its place, under the same name.
+    late.write_text("".join(json.dumps({**row, "occurred_at": at}) + "\n" for _ in range(2)))
+    run_liftloop(home, "restore")
+    assert lake.read("raw_events", LATE).height == n_before + 2
+    assert lake.read("quarantine", LATE).is_empty()
+    after = hash_lake(home, until=SECOND)
+    for name in sealed:
+        if name.startswith(("assignment_table", "holdout", "night_budget")):
+            assert after[name] == sealed[name]
+    counts = pl.concat([lake.read("ingestion_counts", day) for day in lake.dates("raw_events")])
+    assert (counts["delivered"] == counts["accepted"] + counts["quarantined"]).all()
+    assert all(lake.has(table, SECOND) for table in DERIVED)
+
+
+def test_an_erased_customer_is_in_no_file_and_no_table(home):
+    lake = _lake(home)
+    run_night(home, "--date", str(SECOND), "--export-csv")
+    decided = lake.read("assignment_table", SECOND)
+    newcomers = lake.scan("raw_customers").filter(pl.col("signed_up_at").dt.date() > LATE)
+    ids = newcomers.select("customer_id").collect()["customer_id"]
+    customer = decided.filter(pl.col("customer_id").is_in(ids.implode()))["customer_id"][0]
+    export = home / "exports" / f"assignments-{SECOND}.csv"
+    assert customer in export.read_text()
+    others = decided.filter(pl.col("customer_id") != customer)
+    printed = run_liftloop(home, "erase", "--customer", customer)
+    assert "no file and no table mentions the customer any more" in printed
+    assert customer not in export.read_text()
+    assert lake.read("assignment_table", SECOND).equals(others)
+    for table in DERIVED:
+        frame = lake.scan(table).collect()
+        if "customer_id" in frame.columns:
+            assert customer not in set(frame["customer_id"]), table
+    refused = run_liftloop(home, "erase", "--customer", customer, expect=1)
+    assert "mentions the customer: check the id" in refused
+    run_night(home)
+    assert customer not in set(lake.read("customer_features", THIRD)["customer_id"])
