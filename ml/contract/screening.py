@@ -158,6 +158,8 @@ def screen_table(table: str, files: Sequence[Path], *, known: Known, night: date
         quarantined.append(_quarantine_rows(table, failed, landed))
         good_files.append(cast.filter(~is_bad))
     rows = pl.concat([schema.create_empty(), *good_files], how="vertical")
+    rows, copies = _split_off_copies(rows, schema.primary_key())
+    quarantined.append(_quarantine_rows(table, copies, landed))
     valid, failure = schema.filter(rows)
     quarantined.append(_quarantine_rows(table, _read_failures(failure), landed))
     accepted, orphans = _check_references(table, valid, known, night)
@@ -261,6 +263,22 @@ def _cast_file(
         pl.concat_list(pl.all()).list.drop_nulls().alias("reasons")
     )
     return cast, listed
+
+
+def _split_off_copies(rows: pl.DataFrame, key: Sequence[str]) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Split off second copies of whole rows: of an opt-out said twice, one must count.
+
+    Rows with the same key that differ otherwise stay, and break the key's rule.
+    """
+    reason = "the row stands in this delivery twice, it counts once; deliver it once"
+    reasons = pl.lit([reason], dtype=pl.List(pl.String)).alias("reasons")
+    is_shared = rows.select(key).is_duplicated() if key else pl.Series([], dtype=pl.Boolean)
+    if not is_shared.any():
+        return rows, rows.head(0).select(*_LINEAGE, reasons)
+    shared = rows.filter(is_shared)
+    texts = shared.drop(_LINEAGE).to_struct("row").struct.json_encode()
+    copies = shared.filter(~texts.is_first_distinct()).select(*_LINEAGE, reasons)
+    return rows.join(copies, on=_LINEAGE, how="anti", maintain_order="left"), copies
 
 
 def _read_failures(failure: dy.FailureInfo) -> pl.DataFrame:

@@ -117,7 +117,7 @@ def test_the_same_seed_gives_the_same_tables_to_the_byte(lived_home, tmp_path):
     assert _table_hash(home, FIRST) == _table_hash(lived_home, FIRST)
 
 
-def test_bad_rows_end_in_quarantine_and_the_night_goes_on(copied_home):
+def test_a_night_goes_on_without_bad_rows_and_closed_channels(copied_home):
     at = "2026-03-03T10:00:00Z"
     folder = copied_home / "landing" / "events" / str(THIRD)
     folder.mkdir(parents=True)
@@ -127,7 +127,20 @@ def test_bad_rows_end_in_quarantine_and_the_night_goes_on(copied_home):
         {"customer_id": "00000001", "occurred_at": "soon", "available_at": at, "type": "visit"},
     ]
     (folder / "bad.ndjson").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    closed = copied_home / "landing" / "contactability" / str(THIRD) / "calls.csv"
+    closed.parent.mkdir(parents=True)
+    everybody = _lake(copied_home).read("raw_customers", date(2026, 1, 5))["customer_id"].unique()
+    pl.DataFrame({"customer_id": everybody}).with_columns(
+        channel=pl.lit("email"),
+        valid_from=pl.lit("2026-03-04T00:30:00Z"),
+        is_allowed=pl.lit("false"),
+    ).write_csv(closed)
     printed = run_night(copied_home)
+    # Who closed a channel after midnight, as far as it is delivered, is not written to on it.
+    table = _lake(copied_home).read("assignment_table", THIRD)
+    offered = table.filter(pl.col("customer_id").is_in(everybody.implode()))
+    assert offered["action_id"].str.starts_with("push").any()
+    assert not offered["eligible_actions"].explode().str.starts_with("email").any()
     refused = _lake(copied_home).read("quarantine", THIRD)
     assert refused.height == 3
     assert set(refused["source_file"]) == {"truncated.parquet", "bad.ndjson"}

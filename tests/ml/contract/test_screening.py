@@ -150,6 +150,16 @@ def test_a_repeated_decision_id_is_quarantined_and_others_stay(tmp_path):
     assert "already delivered" in _reasons(again)
 
 
+def test_a_row_delivered_twice_counts_once(tmp_path):
+    screened = _screen(tmp_path, [GOOD, {**GOOD, "decision_id": "d2"}, GOOD, GOOD])
+    assert screened.accepted["row_number"].to_list() == [1, 2]
+    assert screened.quarantined["row_number"].to_list() == [3, 4]
+    assert "the row stands in this delivery twice, it counts once" in _reasons(screened)
+    opt_out = {"customer_id": "c1", "channel": "email", "valid_from": AT, "is_allowed": False}
+    screened = _screen(tmp_path, [opt_out, opt_out], table="contactability")
+    assert screened.accepted["is_allowed"].to_list() == [False]
+
+
 def test_missing_and_extra_columns_quarantine_the_file(tmp_path):
     lacking = {key: value for key, value in GOOD.items() if key != "propensity"}
     screened = _screen(tmp_path, [{**lacking, "colour": "red"}] * 2)
