@@ -1,8 +1,9 @@
 """What has to be made good before a night: deliveries not yet ingested, partitions that are gone.
 
-Reads: landing, lake, warehouse. Writes: nothing; its answers are ranges of nights to run.
+Reads: landing, lake. Writes: nothing; its answers are ranges of nights to run.
 """
 
+import hashlib
 from collections.abc import Iterator
 from datetime import date, timedelta
 
@@ -11,16 +12,29 @@ from orchestration.lake import Lake
 from orchestration.resources import Landing
 from orchestration.settings import Settings
 
-DERIVED = (
+INGESTED = (
     *(f"raw_{table}" for table in CONTRACT),
     "quarantine",
     "delivered_files",
     "ingestion_counts",
-    "customer_features",
-    "logged_decisions",
-    "realised_outcomes",
+    "ingested_nights",
 )
-"""Lake tables that every ingested night has, made from landing alone."""
+"""Lake tables that every ingested night has, made from landing alone; the last is written last."""
+BUILT = ("customer_features", "logged_decisions", "realised_outcomes", "built_nights")
+"""Lake tables that every built night has, made from the raw ones; the last is written last."""
+
+
+def link_chain(lake: Lake, night: date, previous: str) -> str:
+    """Return a night's chain: the one before it, and the night's files as they were accepted."""
+    files = lake.read("delivered_files", night).sort("table", "source_file")
+    told = files.select("table", "source_file", "delivered", "accepted", "fingerprint")
+    return hashlib.sha256(f"{previous}\n{night}\n{told.write_csv()}".encode()).hexdigest()[:32]
+
+
+def last_chain(lake: Lake, *, before: date) -> str:
+    """Return the chain of the newest ingested night before a date; empty if there is none."""
+    days = [day for day in lake.dates("ingested_nights") if day < before]
+    return str(lake.read("ingested_nights", days[-1])["chain"][0]) if days else ""
 
 
 def find_missing_nights(settings: Settings, *, before: date) -> tuple[list[date], list[str]]:
@@ -36,32 +50,53 @@ def find_missing_nights(settings: Settings, *, before: date) -> tuple[list[date]
     Returns
     -------
     tuple
-        Every night from the first one that was never ingested, lost a lake partition or has
-        landed files that differ from those it was made of, up to the one before ``before``; and
-        a line per cause.
+        Every night from the first one that was never ingested, lost a lake partition, has landed
+        files that differ from those that it was made of, or follows a night that was ingested
+        anew, up to the one before ``before``; and a line per cause.
     """
     lake, landing = Lake(root=str(settings.lake)), Landing(root=str(settings.landing))
     start = settings.first_partition()
     nights = [start + timedelta(days=offset) for offset in range((before - start).days)]
-    there = {table: set(lake.dates(table)) for table in DERIVED}
+    there = {table: set(lake.dates(table)) for table in INGESTED}
     begun = set().union(*there.values())
-    first, causes = before, []
+    first, causes, chain = before, [], ""
     for night in nights:
-        lost = [table for table in DERIVED if night not in there[table]]
+        lost = [table for table in INGESTED if night not in there[table]]
         changed = [] if lost else list(_list_changed(lake, landing, night))
         if night in begun:
             causes += [f"{table} of {night} is gone from the lake" for table in lost]
             causes += [f"{name} was delivered after its night was ingested" for name in changed]
-        if lost or changed:
-            first = min(first, night)
+        is_stale = False
+        if not lost:
+            chain = link_chain(lake, night, chain)
+            is_stale = lake.read("ingested_nights", night)["chain"][0] != chain
+        if lost or changed or is_stale:
+            first = night
+            break
     return [night for night in nights if night >= first], causes
 
 
-def find_lost_build(settings: Settings) -> list[date]:
-    """Return the ingested nights if the warehouse is gone: it is built anew from the lake."""
-    if settings.warehouse.exists():
-        return []
-    return Lake(root=str(settings.lake)).dates("ingestion_counts")
+def find_unbuilt_nights(settings: Settings, *, before: date) -> list[date]:
+    """Return the ingested nights before a date from the first one that is not built as ingested."""
+    lake = Lake(root=str(settings.lake))
+    nights = [night for night in lake.dates("ingested_nights") if night < before]
+    there = {table: set(lake.dates(table)) for table in BUILT}
+    for position, night in enumerate(nights):
+        if any(night not in there[table] for table in BUILT) or not lake.read(
+            "built_nights", night
+        ).equals(lake.read("ingested_nights", night)):
+            return nights[position:]
+    return []
+
+
+def forget_builds(settings: Settings) -> None:
+    """Take back that nights are built, before a lost warehouse is begun anew.
+
+    A build that is killed half-way would else pass for a whole one.
+    """
+    lake = Lake(root=str(settings.lake))
+    for night in lake.dates("built_nights"):
+        lake.path("built_nights", night).unlink(missing_ok=True)
 
 
 def _list_changed(lake: Lake, landing: Landing, night: date) -> Iterator[str]:

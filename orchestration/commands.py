@@ -16,6 +16,7 @@ import polars as pl
 from sqlalchemy.exc import DatabaseError
 
 from ml.core.errors import ContractError, LiftloopError
+from orchestration.begun import begin_night, end_night, find_open_night
 from orchestration.files import describe_system_error, write_text
 from orchestration.lake import Lake
 from orchestration.settings import REPOSITORY, Settings, hold_home, prepare_home, read_settings
@@ -72,7 +73,7 @@ def run_nightly(parsed: argparse.Namespace) -> int:
     prepare_home(settings)
     source = _open_source(parsed, settings)
     # Fixed before waiting: who asks twice for a night gets that night, not the one after it.
-    night = parsed.date or _next_night(settings, source)
+    night = parsed.date or find_open_night(settings) or _next_night(settings, source)
     if night > date.today():
         raise ContractError(f"night {night} has not begun yet")
     with hold_home(settings, command=f"nightly for {night}"):
@@ -81,8 +82,11 @@ def run_nightly(parsed: argparse.Namespace) -> int:
         # Jobs read the landing folder's first date, so they are imported after landing.
         from orchestration.night import run_night
 
-        emission = {"reissue": parsed.reissue, "export_csv": parsed.export_csv}
-        print("\n" + run_night(settings, night, emission=emission))
+        asked = begin_night(
+            settings, night, is_reissue=parsed.reissue, has_export=parsed.export_csv
+        )
+        print("\n" + run_night(settings, asked))
+        end_night(settings)
     print(
         f"\nDone in {time.monotonic() - started:.0f} s. Look at it: make ui{_home_hint(settings)}"
     )
@@ -105,19 +109,20 @@ def run_erase(parsed: argparse.Namespace) -> int:
     """Erase a customer everywhere and build what was made from their rows anew."""
     settings = read_settings()
     prepare_home(settings)
-    from orchestration.erasure import erase_customer, find_mentions
+    from ml.tracking.runs import check_tracking
+    from orchestration.erasure import end_erasure, erase_customer
     from orchestration.night import restore
 
     with hold_home(settings, command="erase"):
+        # Before anything is erased: building anew needs it.
+        check_tracking(settings.tracking_uri)
         erased = erase_customer(settings, parsed.customer)
         print(f"> Erased {erased.n_rows:,} rows in {erased.n_files:,} files", flush=True)
         restore(settings)
-        left = find_mentions(settings, parsed.customer)
+        end_erasure(settings, erased.ids)
     for path in erased.unreadable:
         print(f"  can't be searched: {path}; delete it if it may hold the customer")
-    if left:
-        raise ContractError(f"still mentioned in {', '.join(left)}: run it again")
-    print("no file and no table mentions the customer any more")
+    print("no other file and no table mentions the customer any more")
     return 0
 
 

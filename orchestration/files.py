@@ -6,6 +6,8 @@ Writes: what it is told to.
 import errno
 import hashlib
 import os
+import re
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +20,7 @@ def write_text(text: str, path: Path) -> None:
         temporary.write_text(text)
 
 
+_WRITER = re.compile(r"-(?P<pid>\d+)-[0-9a-f]{8}\.tmp$")
 _REMEDIES = {
     errno.ENOSPC: "the disk is full; free space and run it again",
     errno.EDQUOT: "the disk quota is used up; free space and run it again",
@@ -34,11 +37,25 @@ def describe_system_error(error: OSError) -> str:
     return f"{error.filename}: {remedy}" if error.filename else remedy
 
 
+def sweep_temporary(folder: Path) -> int:
+    """Remove the temporary files that killed processes of this machine left; return how many."""
+    n_removed = 0
+    for path in folder.rglob(".*.tmp"):
+        found = _WRITER.search(path.name)
+        if found is None or not path.name[: found.start()].endswith(f".{socket.gethostname()}"):
+            continue
+        if not Path(f"/proc/{found['pid']}").exists():
+            path.unlink(missing_ok=True)
+            n_removed += 1
+    return n_removed
+
+
 @contextmanager
 def replace_file(path: Path) -> Iterator[Path]:
     """Give a temporary name to write to; synced and renamed at the end, removed on an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
+    writer = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
+    temporary = path.with_name(f".{path.name}.{writer}.tmp")
     try:
         yield temporary
         with temporary.open("rb+") as handle:

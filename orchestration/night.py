@@ -3,13 +3,13 @@
 Reads: landing, lake. Writes: standard output; the jobs write the rest.
 """
 
-from collections.abc import Mapping
 from datetime import date, timedelta
 
 import dagster as dg
 
 from ml.core.errors import LiftloopError
-from orchestration.catch_up import find_lost_build, find_missing_nights
+from orchestration.begun import BegunNight
+from orchestration.catch_up import find_missing_nights, find_unbuilt_nights, forget_builds
 from orchestration.lake import Lake
 from orchestration.run_jobs import clear_lost_runs, run_job
 from orchestration.settings import Settings
@@ -18,17 +18,15 @@ from orchestration.summary import summarise_night
 TRAINING_DAYS = 7
 
 
-def run_night(settings: Settings, night: date, *, emission: Mapping[str, bool]) -> str:
+def run_night(settings: Settings, asked: BegunNight) -> str:
     """Catch up, train if due, decide a night that has landed.
 
     Parameters
     ----------
     settings
         The state folder; the caller holds it.
-    night
-        The decision date.
-    emission
-        AssignmentConfig's fields.
+    asked
+        The night and how it is emitted.
 
     Returns
     -------
@@ -40,7 +38,8 @@ def run_night(settings: Settings, night: date, *, emission: Mapping[str, bool]) 
     LiftloopError
         If a job failed; the reason was printed where it happened.
     """
-    lake = Lake(root=str(settings.lake))
+    lake, night = Lake(root=str(settings.lake)), asked.night
+    emission = {"revision": asked.revision, "export_csv": asked.has_export}
     with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
         _clear_up(instance, settings)
         _catch_up(instance, settings, before=night)
@@ -50,7 +49,7 @@ def run_night(settings: Settings, night: date, *, emission: Mapping[str, bool]) 
             instance,
             "nightly",
             night=night,
-            config={"ops": {"assignment": {"config": dict(emission)}}},
+            config={"ops": {"assignment": {"config": emission}}},
         )
     return summarise_night(lake, settings.programme(), night)
 
@@ -63,7 +62,7 @@ def restore(settings: Settings) -> None:
     settings
         The state folder; the caller holds it.
     """
-    ingested = Lake(root=str(settings.lake)).dates("ingestion_counts")
+    ingested = Lake(root=str(settings.lake)).dates("ingested_nights")
     if not ingested:
         return
     with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
@@ -76,21 +75,28 @@ def _clear_up(instance: dg.DagsterInstance, settings: Settings) -> None:
     from ml.tracking.runs import check_tracking, end_lost_runs
 
     check_tracking(settings.tracking_uri)
-    lost = clear_lost_runs(instance)
-    for run_id in lost:
+    for run_id in clear_lost_runs(instance):
         print(f"  run {run_id} had been killed: marked as failed, its slots freed")
-    if lost:
-        end_lost_runs(settings.tracking_uri, lost)
+
+    def is_running(run_id: str) -> bool:
+        run = instance.get_run_by_id(run_id)
+        return run is not None and not run.is_finished
+
+    end_lost_runs(settings.tracking_uri, is_running=is_running)
 
 
 def _catch_up(instance: dg.DagsterInstance, settings: Settings, *, before: date) -> None:
     """Build what is gone from the warehouse, ingest what is missing or changed before a night."""
     missing, causes = find_missing_nights(settings, before=before)
     # Nights that are ingested again are built by that.
-    lost = [day for day in find_lost_build(settings) if not missing or day < missing[0]]
-    if lost:
-        print("  the warehouse is gone: built anew from the lake")
-        run_job(instance, "rebuild", night=lost[0], until=lost[-1])
+    is_lost = not settings.warehouse.exists()
+    if is_lost:
+        forget_builds(settings)
+    unbuilt = find_unbuilt_nights(settings, before=missing[0] if missing else before)
+    if unbuilt:
+        why = "the warehouse is gone" if is_lost else f"the build of {unbuilt[0]} had not ended"
+        print(f"  {why}: built anew from the lake")
+        run_job(instance, "rebuild", night=unbuilt[0], until=unbuilt[-1])
     for cause in causes[:8]:
         print(f"  {cause}: ingested again from {missing[0]} on")
     if missing:

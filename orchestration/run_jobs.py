@@ -83,8 +83,9 @@ def clear_lost_runs(instance: dg.DagsterInstance) -> list[str]:
     for run in unfinished:
         if _is_alive(instance, run):
             continue
-        instance.report_run_failed(run, "the process that executed the run is gone")
+        # The slots first: a run that is marked already is not looked at again.
         instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+        instance.report_run_failed(run, "the process that executed the run is gone")
         cleared.append(run.run_id)
     return cleared
 
@@ -98,14 +99,22 @@ def _is_alive(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
     if process is not None:
         return process == _identify_process(int(process.split(":")[0]))
     told = instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT)
-    pids = [
-        int(str(entry.value))
+    processes = [
+        (int(str(entry.value)), record.event_log_entry.timestamp)
         for record in told.records
         if (event := record.event_log_entry.dagster_event) is not None
         for name, entry in event.engine_event_data.metadata.items()
         if name == "pid" and str(entry.value).isdigit()
     ]
-    return not pids or any(Path(f"/proc/{pid}").exists() for pid in pids)
+    return not processes or any(_was_there(pid, told_at) for pid, told_at in processes)
+
+
+def _was_there(pid: int, at: float) -> bool:
+    """Return whether a process runs and had begun by a time: its number may be another's now."""
+    try:
+        return Path(f"/proc/{pid}").stat().st_ctime <= at + 1
+    except OSError:
+        return False
 
 
 def _identify_process(pid: int) -> str:

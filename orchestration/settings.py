@@ -15,7 +15,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from ml.core.programme import Programme, read_programme
-from orchestration.files import write_text
+from orchestration.files import sweep_temporary, write_text
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 DBT_PROJECT = REPOSITORY / "dbt_project"
@@ -90,10 +90,15 @@ class Settings:
         return read_programme(self.programme_file)
 
     def first_partition(self) -> date:
-        """First night: the earliest delivery, else the programme's first decision date."""
-        delivered = sorted(path.name for path in self.landing.glob("*/*") if is_date(path.name))
-        if delivered:
-            return date.fromisoformat(delivered[0])
+        """First night: the earliest delivered or ingested, else the first decision date."""
+        delivered = {path.name for path in self.landing.glob("*/*")}
+        delivered |= {
+            path.name.removeprefix("decision_date=")
+            for path in (self.lake / "ingested_nights").glob("decision_date=*")
+        }
+        nights = sorted(filter(is_date, delivered))
+        if nights:
+            return date.fromisoformat(nights[0])
         if self.programme_file.exists():
             return self.programme().first_decision_date
         return date(2026, 1, 5)
@@ -158,6 +163,8 @@ def prepare_home(settings: Settings) -> None:
 def hold_home(settings: Settings, *, command: str) -> Iterator[None]:
     """Hold the state folder for one command; says so while another one has it.
 
+    What killed writers left unfinished is removed first.
+
     Parameters
     ----------
     settings
@@ -174,6 +181,8 @@ def hold_home(settings: Settings, *, command: str) -> Iterator[None]:
         lock.acquire()
     try:
         write_text(f"{command} (process {os.getpid()})", note)
+        for folder in (settings.landing, settings.lake, settings.exports, settings.world):
+            sweep_temporary(folder)
         yield
     finally:
         note.unlink(missing_ok=True)
@@ -181,9 +190,8 @@ def hold_home(settings: Settings, *, command: str) -> Iterator[None]:
 
 
 def is_date(name: str) -> bool:
-    """Return whether a folder's name is a date, so a night."""
+    """Return whether a folder's name is a date as 2026-01-05, so a night."""
     try:
-        date.fromisoformat(name)
+        return str(date.fromisoformat(name)) == name
     except ValueError:
         return False
-    return True

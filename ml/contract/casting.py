@@ -3,6 +3,8 @@
 import polars as pl
 
 _TRUE, _FALSE = ("true", "1", "t", "yes"), ("false", "0", "f", "no")
+_UNITS = {"ms": 10**3, "us": 10**6, "ns": 10**9}
+_YEARS_1_TO_9999 = (-62_135_596_800, 253_402_300_799)
 _NUMBER = r"\s*-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?\s*"
 _TEXT = r'\s*"([^"\\]|\\.)*"\s*'
 
@@ -24,6 +26,14 @@ def cast_column(column: pl.Series, dtype: pl.DataType) -> pl.Series:
     pl.Series
         Shape (n,), of ``dtype``.
     """
+    try:
+        return _cast(column, dtype)
+    # A few types and values make the cast itself fail, or panic, which is not an Exception.
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
+        return _all_null(column, dtype)
+
+
+def _cast(column: pl.Series, dtype: pl.DataType) -> pl.Series:
     if column.dtype == pl.Binary:
         column = _decode(column)
     if isinstance(dtype, pl.String):
@@ -97,7 +107,13 @@ def _to_timestamp(column: pl.Series) -> pl.Series:
     if column.dtype == pl.String:
         return column.str.to_datetime("%+", strict=False, time_zone="UTC", time_unit="us")
     if isinstance(column.dtype, pl.Datetime) and column.dtype.time_zone is not None:
-        return column.dt.convert_time_zone("UTC").cast(target)
+        per_second = _UNITS[column.dtype.time_unit]
+        seconds = column.to_physical() // per_second
+        # Beyond these years are markers such as infinity, and what arithmetic overflows on.
+        sound = column.to_frame("at").select(
+            pl.when(seconds.is_between(*_YEARS_1_TO_9999)).then("at")
+        )
+        return sound["at"].dt.convert_time_zone("UTC").cast(target)
     return _all_null(column, target)
 
 

@@ -113,7 +113,14 @@ def _decode(path: Path, data: bytes) -> str:
 
 def _read_csv(path: Path, data: bytes, text: str) -> LandedRows:
     """Read CSV as text; rows whose number of fields isn't the header's are refused."""
-    names = next(csv.reader(io.StringIO(text)))
+    names = next((row for row in csv.reader(io.StringIO(text, newline="")) if row), [])
+    if text.count('"') % 2:
+        lines = text.split("\n")
+        first = next(number for number, line in enumerate(lines, 1) if line.count('"') % 2)
+        raise ContractError(
+            f"{path.name}: a quote is opened and never closed (line {first} or after); double or "
+            "remove it"
+        )
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ContractError(f"{path.name}: the header names {', '.join(twice)} twice; rename one")
@@ -142,7 +149,23 @@ def _read_csv(path: Path, data: bytes, text: str) -> LandedRows:
     rows = pl.DataFrame(pl.from_arrow(table))
     listed = pl.DataFrame(refused, schema=_REFUSED, orient="row")
     numbers = _number(rows.height + listed.height)
-    return LandedRows(rows, numbers.filter(~numbers.is_in(listed["row_number"].implode())), listed)
+    numbers = numbers.filter(~numbers.is_in(listed["row_number"].implode()))
+    # Two stray quotes make one value of the lines between them.
+    is_swallowed = rows.select(
+        pl.any_horizontal(pl.all().str.contains("\n", literal=True))
+        .fill_null(value=False)
+        .alias("x")
+    )["x"]
+    if is_swallowed.any():
+        why = "a value holds a line end; remove it, or the quote that was opened before it"
+        swallowed = rows.filter(is_swallowed).select(
+            pl.Series("row_number", numbers.filter(is_swallowed)),
+            pl.concat_str(pl.all().fill_null(""), separator=",").alias("row"),
+            pl.lit(why).alias("reason"),
+        )
+        rows, numbers = rows.filter(~is_swallowed), numbers.filter(~is_swallowed)
+        listed = pl.concat([listed, swallowed]).sort("row_number")
+    return LandedRows(rows, numbers, listed)
 
 
 def _read_ndjson(data: bytes, text: str) -> LandedRows:

@@ -9,6 +9,7 @@ from pathlib import Path
 import dataframely as dy
 import numpy as np
 import polars as pl
+import polars.selectors as cs
 
 from ml.contract.casting import cast_column, describe_type
 from ml.contract.files import LandedRows, read_landing_file
@@ -421,9 +422,10 @@ def _quarantine_rows(
 
 
 def _write_json(rows: pl.DataFrame) -> pl.Series:
-    """Return each row as JSON; types that the fast writer lacks are written as text."""
+    """Return each row as JSON; what the fast writer can't write, as numbers or text."""
     try:
         return rows.to_struct("row").struct.json_encode()
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
-        texts = [json.dumps(row, default=str) for row in rows.iter_rows(named=True)]
+        plain = rows.with_columns(cs.temporal().to_physical())
+        texts = [json.dumps(row, default=str) for row in plain.iter_rows(named=True)]
         return pl.Series("row", texts, dtype=pl.String)

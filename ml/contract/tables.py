@@ -49,6 +49,11 @@ class Actions(Delivered):
         return pl.col("is_control") | (pl.col("channel").fill_null("").str.len_chars() > 0)
 
     @dy.rule()
+    def channel_without_comma(cls) -> pl.Expr:
+        """Channels are listed with commas between them."""
+        return ~pl.col("channel").fill_null("").str.contains(",", literal=True)
+
+    @dy.rule()
     def control_is_free(cls) -> pl.Expr:
         """Require that no-offer costs nothing."""
         return ~pl.col("is_control") | (pl.col("face_value") + pl.col("message_cost") == 0)
@@ -148,6 +153,11 @@ class Contactability(Delivered):
     valid_from = dy.Datetime(primary_key=True, time_zone="UTC", time_unit="us")
     is_allowed = dy.Bool(nullable=False)
 
+    @dy.rule()
+    def channel_without_comma(cls) -> pl.Expr:
+        """One row is about one channel."""
+        return ~pl.col("channel").str.contains(",", literal=True)
+
 
 class MediaSpend(Delivered):
     """One row per day and channel."""
@@ -190,6 +200,7 @@ _RULES = {
     "primary_key": "the key is not unique in this delivery; deliver each row once",
     "attributes_json": 'attributes: is no JSON object; deliver one such as {"age": 41}',
     "offer_has_channel": "channel: is empty; an offer needs the channel it goes out on",
+    "channel_without_comma": "channel: holds a comma; deliver one row per channel",
     "control_is_free": "face_value, message_cost: no-offer costs nothing; deliver 0",
     "assigned_eligible": "action_id: is not among eligible_actions; log the set decided from",
     "vector_length": "eligible_propensities: has another length than eligible_actions; deliver one "

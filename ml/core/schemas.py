@@ -50,6 +50,17 @@ class DeliveredFiles(dy.Schema):
     modified_ns = dy.Int64(nullable=False)
 
 
+class NightDone(dy.Schema):
+    """One row: a step is done for a night, on all files ingested up to it.
+
+    ``chain`` identifies those files' rows and which were accepted, night after night; where it is
+    another than the files', the step is to be done again.
+    """
+
+    decision_date = dy.Date(primary_key=True)
+    chain = dy.String(nullable=False)
+
+
 class CustomerFeatures(dy.Schema):
     """Mart: one row per customer and decision date, as of before that date."""
 

@@ -1,6 +1,6 @@
 """MLflow runs: parameters, metrics and figures of one training or evaluation."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,15 +76,15 @@ def _open_experiment(tracking_uri: str, experiment: str) -> None:
     mlflow.set_experiment(experiment)
 
 
-def end_lost_runs(tracking_uri: str, orchestration_run_ids: Collection[str]) -> int:
+def end_lost_runs(tracking_uri: str, *, is_running: Callable[[str], bool]) -> int:
     """Mark the MLflow runs that killed orchestration runs left open as failed.
 
     Parameters
     ----------
     tracking_uri
         SQLite file or server.
-    orchestration_run_ids
-        As in the tag dagster/run_id.
+    is_running
+        Whether the orchestration run of an id, as in the tag dagster/run_id, still runs.
 
     Returns
     -------
@@ -95,7 +95,9 @@ def end_lost_runs(tracking_uri: str, orchestration_run_ids: Collection[str]) -> 
     experiments = [each.experiment_id for each in client.search_experiments()]
     open_runs = client.search_runs(experiments, "attributes.status = 'RUNNING'")
     lost = [
-        run for run in open_runs if run.data.tags.get("dagster/run_id") in orchestration_run_ids
+        run
+        for run in open_runs
+        if (starter := run.data.tags.get("dagster/run_id")) is not None and not is_running(starter)
     ]
     for run in lost:
         client.set_terminated(run.info.run_id, status="FAILED")

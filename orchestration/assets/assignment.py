@@ -20,6 +20,7 @@ from ml.pipeline.decide import NightCheck, check_night, decide_night
 from ml.pipeline.policies import ExplorationOnly
 from ml.plots.figures import plot_assignments
 from orchestration.assets.embedding import embed_figure
+from orchestration.begun import read_revision
 from orchestration.files import hash_file, replace_file
 from orchestration.lake import Lake, write_parquet
 from orchestration.partitions import NIGHTS
@@ -45,9 +46,9 @@ class NightBudget(dy.Schema):
 
 
 class AssignmentConfig(dg.Config):
-    """How the night is emitted."""
+    """How the night is emitted: a revision above the sealed one redoes it."""
 
-    reissue: bool = False
+    revision: int = 1
     export_csv: bool = False
 
 
@@ -92,14 +93,15 @@ def assignment(
     night = date.fromisoformat(context.partition_key)
     # Two runs may want to decide the same night: the second finds it sealed.
     with lake.hold("assignment_table", night):
-        is_sealed = lake.has("assignment_table", night)
+        sealed = read_revision(lake, night)
+        is_sealed = sealed >= config.revision
         later = [day for day in lake.dates("assignment_table") if day > night]
-        if later and (config.reissue or not is_sealed):
+        if later and not is_sealed:
             raise SealedNightError(
                 f"night {night} can't be decided any more: {later[0]} was decided after it"
             )
-        if not is_sealed or config.reissue:
-            _emit(context, lake, programme, mlflow, night, revision=_next_revision(lake, night))
+        if not is_sealed:
+            _emit(context, lake, programme, mlflow, night, revision=sealed + 1)
         else:
             context.log.info(
                 f"night {night} is sealed: its table stays as it is (REISSUE=1 to redo)"
@@ -118,7 +120,7 @@ def assignment(
             "dagster/row_count": table.height,
             "path": dg.MetadataValue.path(str(lake.path("assignment_table", night))),
             "sha256": sha256,
-            "sealed_before": is_sealed and not config.reissue,
+            "sealed_before": is_sealed,
             "budget": budget["budget"],
             "expected_cost": budget["expected_cost"],
             "policy_version": budget["policy_version"],
@@ -218,13 +220,6 @@ def _read_open_channels(lake: Lake, night: date) -> pl.DataFrame:
         due.lazy(), on="customer_id", how="semi", maintain_order="left"
     )
     return find_open_channels(contactability, night=night)
-
-
-def _next_revision(lake: Lake, night: date) -> int:
-    """Return 1, or one more than the sealed table's revision."""
-    if not lake.has("assignment_table", night):
-        return 1
-    return max(lake.read("assignment_table", night)["revision"].to_list(), default=0) + 1
 
 
 def _export_csv(exports: Exports, table: pl.DataFrame, night: date) -> str:

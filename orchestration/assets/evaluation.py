@@ -169,8 +169,8 @@ def champion(
     row = record.row(0, named=True)
     refusal = ""
     if version != present.version:
-        candidate = registry.load(version)
         try:
+            candidate = registry.load(version)
             verify_promotion(
                 record,
                 candidate_version=version,

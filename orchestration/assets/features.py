@@ -1,7 +1,7 @@
 """Identify: dbt's models in the warehouse, and their marts in the lake.
 
 Reads: lake raw_*. Writes: warehouse.duckdb, lake customer_features, logged_decisions,
-realised_outcomes, action_catalogue.
+realised_outcomes, action_catalogue, built_nights.
 """
 
 import json
@@ -20,7 +20,13 @@ from dagster_dbt import (
 )
 
 from ml.core.programme import Programme
-from ml.core.schemas import ActionCatalogue, CustomerFeatures, LoggedDecisionRows, RealisedOutcomes
+from ml.core.schemas import (
+    ActionCatalogue,
+    CustomerFeatures,
+    LoggedDecisionRows,
+    NightDone,
+    RealisedOutcomes,
+)
 from orchestration.dbt_manifest import find_manifest
 from orchestration.lake import Lake, Receipt, describe
 from orchestration.partitions import NIGHTS
@@ -142,6 +148,10 @@ def marts(
                 data_version=dg.DataVersion(receipts[-1].sha256),
             )
         catalogue = _read_catalogue(path, lake, nights)
+        for night in nights:
+            # Last: it says that the night's marts are whole, and on which deliveries.
+            done = lake.read("ingested_nights", night)
+            lake.write(done, "built_nights", night, schema=NightDone)
         yield dg.MaterializeResult(
             asset_key="action_catalogue",
             metadata=describe(catalogue, ActionCatalogue),

@@ -1,7 +1,7 @@
 """Identify: landing files become accepted rows in the lake, or quarantined ones with reasons.
 
 Reads: landing, the sealed assignment table of the night before. Writes: lake raw_*, quarantine,
-delivered_files, ingestion_counts, and that table's landing file.
+delivered_files, ingestion_counts, ingested_nights, and that table's landing file.
 """
 
 from collections.abc import Iterator
@@ -14,9 +14,10 @@ from ml.contract.screening import NOTHING_KNOWN, Known
 from ml.contract.tables import CONTRACT
 from ml.core.errors import LandingError
 from ml.core.programme import Programme
-from ml.core.schemas import DeliveredFiles, IngestionCounts, Quarantine
+from ml.core.schemas import DeliveredFiles, IngestionCounts, NightDone, Quarantine
 from ml.pipeline.decide import to_contract
 from ml.pipeline.identify import ScreenedNight, screen_night
+from orchestration.catch_up import last_chain, link_chain
 from orchestration.lake import Lake, Receipt, write_parquet
 from orchestration.partitions import NIGHTS
 from orchestration.resources import IO_RETRIES, Landing, ProgrammeFile
@@ -89,12 +90,17 @@ def ingestion(
     known = read_known(lake, before=nights[0])
     for night in nights:
         _refuse_withdrawn(lake, landing, night)
+    chain = last_chain(lake, before=nights[0])
     totals = []
     receipts: dict[str, Receipt] = {}
     for position, night in enumerate(nights, start=1):
         _deliver_own_decisions(lake, landing, settings, night)
         screened = screen_night(landing.files(night), known=known, programme=settings, night=night)
         receipts = _write_night(lake, screened, night)
+        # Last: it says that the night is whole, and on which deliveries.
+        chain = link_chain(lake, night, chain)
+        done = pl.DataFrame({"decision_date": [night], "chain": [chain]})
+        lake.write(done, "ingested_nights", night, schema=NightDone)
         known = known.remember_files(screened.files)
         for table, rows in screened.accepted.items():
             known = known.extend(table, rows)
@@ -201,7 +207,7 @@ def _refuse_withdrawn(lake: Lake, landing: Landing, night: date) -> None:
 
 
 def _write_night(lake: Lake, screened: ScreenedNight, night: date) -> dict[str, Receipt]:
-    """Write one night's tables; counts last, so that they stand for a complete night."""
+    """Write one night's tables."""
     receipts = {
         f"raw_{table}": write_parquet(rows, lake.path(f"raw_{table}", night))
         for table, rows in screened.accepted.items()

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from ml.core.errors import ContractError
-from orchestration.erasure import erase_customer, find_mentions
+from orchestration.erasure import end_erasure, erase_customer
 from orchestration.settings import read_settings
 
 HEADER = "customer_id,occurred_at,item\r\n"
@@ -53,6 +53,7 @@ def settings(tmp_path):
 def test_each_format_loses_the_customers_rows_and_no_others(settings):
     day = settings.landing / "events" / "2026-01-05"
     erased = erase_customer(settings, "c-1")
+    assert erased.ids == {"c-1", "d-7"}
     assert erased.n_rows == 2 + 2 + 3 + 1 + 2 + 1
     assert erased.unreadable == (day / "cut.parquet",)
     assert (day / "a.csv").read_bytes().decode() == KEPT
@@ -61,10 +62,73 @@ def test_each_format_loses_the_customers_rows_and_no_others(settings):
     left = pl.read_parquet(settings.lake / "quarantine" / "**" / "*.parquet")
     assert left["row"].to_list() == ['{"customer_id":"c-10"}', None]
     assert (settings.exports / "table.csv").read_text() == "decision_id,customer_id\nd-8,c-2\n"
-    assert find_mentions(settings, "c-1") == []
+    end_erasure(settings, erased.ids)
+    assert not (settings.home / "erasing.json").exists()
 
 
-def test_mentions_are_found_before_and_an_unknown_customer_is_an_error(settings):
-    assert len(find_mentions(settings, "c-1")) == 6
+def test_an_unknown_customer_is_an_error(settings):
     with pytest.raises(ContractError, match="check the id"):
         erase_customer(settings, "c-9")
+
+
+def test_an_id_that_is_a_number_takes_no_row_that_holds_that_number(tmp_path):
+    settings = replace(read_settings(), home=tmp_path)
+    events = tmp_path / "landing" / "events" / "2026-01-05"
+    actions = tmp_path / "landing" / "actions" / "2026-01-05"
+    marts = tmp_path / "lake" / "raw_actions" / "decision_date=2026-01-05"
+    for folder in (events, actions, marts):
+        folder.mkdir(parents=True)
+    (events / "a.csv").write_text("customer_id,type,amount\n5,visit,\n6,purchase,5\n")
+    (events / "b.ndjson").write_text('{"customer_id": 5}\n{"customer_id": 6, "amount": 5}\n')
+    pl.DataFrame({"customer_id": [5, 6], "amount": [1, 5]}).write_parquet(events / "c.parquet")
+    (actions / "a.csv").write_text("action_id,face_value\nmail,5\n")
+    pl.DataFrame({"action_id": ["mail"], "row_number": [5]}).write_parquet(marts / "a.parquet")
+    assert erase_customer(settings, "5").n_rows == 3
+    assert (events / "a.csv").read_text() == "customer_id,type,amount\n6,purchase,5\n"
+    assert (events / "b.ndjson").read_text() == '{"customer_id": 6, "amount": 5}\n'
+    assert pl.read_parquet(events / "c.parquet")["customer_id"].to_list() == [6]
+    assert "mail,5" in (actions / "a.csv").read_text()
+    assert pl.read_parquet(marts / "a.parquet").height == 1
+
+
+def test_odd_spellings_and_other_columns_are_found(tmp_path):
+    settings = replace(read_settings(), home=tmp_path)
+    events = tmp_path / "landing" / "events" / "2026-01-05"
+    events.mkdir(parents=True)
+    lines = [
+        json.dumps({"customer_id": 'kü"1'}),
+        json.dumps({"cust_id": 'kü"1'}),
+        json.dumps(['kü"1']),
+        json.dumps({"customer_id": 'kü"1', "item": "a\u2028b"}, ensure_ascii=False),
+        json.dumps({"customer_id": "other"}),
+    ]
+    (events / "a.ndjson").write_text("\n".join(lines) + "\n")
+    (events / "b.csv").write_text('customer_id,item\n"kü""1",rye\nother,oat\n')
+    pl.DataFrame({"cust_id": ['kü"1', "other"]}).write_parquet(events / "c.parquet")
+    erased = erase_customer(settings, 'kü"1')
+    assert erased.n_rows == 6
+    assert (events / "a.ndjson").read_text() == lines[-1] + "\n"
+    assert (events / "b.csv").read_text() == "customer_id,item\nother,oat\n"
+    assert pl.read_parquet(events / "c.parquet")["cust_id"].to_list() == ["other"]
+
+
+def test_decisions_that_were_never_ingested_go_too_and_what_is_left_is_said(tmp_path):
+    settings = replace(read_settings(), home=tmp_path)
+    landing = tmp_path / "landing"
+    for table, text in {
+        "assignments": "decision_id,customer_id\nd-1,c-1\nd-2,c-2\n",
+        "deliveries": "decision_id,status\nd-1,delivered\nd-2,failed\n",
+    }.items():
+        (landing / table / "2026-01-05").mkdir(parents=True)
+        (landing / table / "2026-01-05" / "a.csv").write_text(text)
+    erased = erase_customer(settings, "c-1")
+    assert erased.ids == {"c-1", "d-1"}
+    receipts = landing / "deliveries" / "2026-01-05" / "a.csv"
+    assert receipts.read_text() == "decision_id,status\nd-2,failed\n"
+    # Killed before its end: it is taken up again, and still knows the decisions.
+    assert erase_customer(settings, "c-1").ids == {"c-1", "d-1"}
+    with pytest.raises(ContractError, match="another customer did not end"):
+        erase_customer(settings, "c-2")
+    receipts.write_text("decision_id,status\nd-1,delivered\n")
+    with pytest.raises(ContractError, match=r"still mentioned in .*deliveries.*run it again"):
+        end_erasure(settings, erased.ids)

@@ -1,3 +1,5 @@
+import os
+import socket
 from datetime import date
 
 import dataframely as dy
@@ -5,7 +7,7 @@ import polars as pl
 import pytest
 
 from ml.core.errors import ContractError
-from orchestration.files import hash_file
+from orchestration.files import hash_file, replace_file, sweep_temporary
 from orchestration.lake import Lake
 
 DAY = date(2026, 1, 5)
@@ -48,6 +50,27 @@ def test_a_writer_that_dies_leaves_the_old_partition(lake, monkeypatch):
         lake.write(pl.DataFrame({"number": [2]}), "t", DAY, schema=Numbers)
     assert lake.read("t", DAY)["number"].to_list() == [1]
     assert [path.name for path in lake.path("t", DAY).parent.iterdir()] == ["part-0.parquet"]
+
+
+def test_what_killed_writers_left_is_swept_and_what_is_being_written_stays(tmp_path):
+    host = socket.gethostname()
+    alive, dead, elsewhere, foreign = (
+        tmp_path / name
+        for name in (
+            f".a.parquet.{host}-{os.getpid()}-0123abcd.tmp",
+            f".a.parquet.{host}-999999999-0123abcd.tmp",
+            ".a.parquet.other-host-999999999-0123abcd.tmp",
+            ".upload.tmp",
+        )
+    )
+    for path in (alive, dead, elsewhere, foreign):
+        path.write_text("half")
+    assert sweep_temporary(tmp_path) == 1
+    assert sorted(tmp_path.iterdir()) == sorted([alive, elsewhere, foreign])
+    with replace_file(tmp_path / "b") as temporary:
+        assert sweep_temporary(tmp_path) == 0
+        temporary.write_text("whole")
+    assert (tmp_path / "b").read_text() == "whole"
 
 
 def test_the_same_rows_are_the_same_bytes(lake):

@@ -9,7 +9,7 @@ import pytest
 from comparing import find_differences, hash_lake
 from conftest import run_liftloop, run_night
 
-from orchestration.catch_up import DERIVED
+from orchestration.catch_up import BUILT, INGESTED
 from orchestration.lake import Lake
 
 SECOND, THIRD = date(2026, 3, 3), date(2026, 3, 4)
@@ -72,7 +72,7 @@ def test_late_rows_are_taken_up_and_quarantined_ones_can_be_mended(home):
             assert after[name] == sealed[name]
     counts = pl.concat([lake.read("ingestion_counts", day) for day in lake.dates("raw_events")])
     assert (counts["delivered"] == counts["accepted"] + counts["quarantined"]).all()
-    assert all(lake.has(table, SECOND) for table in DERIVED)
+    assert all(lake.has(table, SECOND) for table in INGESTED + BUILT)
 
 
 def test_an_erased_customer_is_in_no_file_and_no_table(home):
@@ -89,7 +89,7 @@ def test_an_erased_customer_is_in_no_file_and_no_table(home):
     assert "no file and no table mentions the customer any more" in printed
     assert customer not in export.read_text()
     assert lake.read("assignment_table", SECOND).equals(others)
-    for table in DERIVED:
+    for table in INGESTED + BUILT:
         frame = lake.scan(table).collect()
         if "customer_id" in frame.columns:
             assert customer not in set(frame["customer_id"]), table

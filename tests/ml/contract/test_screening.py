@@ -303,13 +303,60 @@ def test_csv_rows_with_shifted_columns_are_quarantined_alone(tmp_path):
     assert json.loads(refused["row"][2])["customer_id"] == AT
 
 
-def test_values_may_hold_commas_quotes_and_line_ends(tmp_path):
+def test_values_may_hold_commas_and_quotes(tmp_path):
     path = tmp_path / "quoted.csv"
-    text = 'rye, "dark"\nloaf'
-    pl.DataFrame([{**EVENT, "item": text}, EVENT]).write_csv(path)
+    pl.DataFrame([{**EVENT, "item": 'rye, "dark"'}, EVENT]).write_csv(path)
     screened = _screen_events(path)
-    assert screened.accepted["item"].to_list() == [text, "rye"]
+    assert screened.accepted["item"].to_list() == ['rye, "dark"', "rye"]
     assert screened.accepted["row_number"].to_list() == [1, 2]
+
+
+def test_stray_quotes_never_swallow_rows_unsaid(tmp_path):
+    path = tmp_path / "quotes.csv"
+    good = f"c1,{AT},{AT},purchase,5.0,,"
+    lines = [",".join(EVENT), good + "rye", good + '"open', good + "oat", good + 'shut"', good]
+    path.write_text("\n".join(lines) + "\n")
+    screened = _screen_events(path)
+    assert screened.accepted["item"].to_list() == ["rye", None]
+    assert "a value holds a line end" in _reasons(screened)
+    assert "oat" in screened.quarantined["row"][0]
+    path.write_text("\n".join(lines[:4]) + "\n")
+    assert "a quote is opened and never closed (line 3" in _reasons(_screen_events(path))
+
+
+def test_ids_stay_text_below_a_blank_line(tmp_path):
+    path = tmp_path / "blank.csv"
+    path.write_text(f"\n{','.join(EVENT)}\nc1,{AT},{AT},visit,,007,\n")
+    assert _screen_events(path).accepted["decision_id"].to_list() == ["007"]
+
+
+@pytest.mark.parametrize("unit", ["ms", "us", "ns"])
+def test_a_timestamp_that_stands_for_infinity_is_quarantined(tmp_path, unit):
+    path = tmp_path / "a.parquet"
+    far = pl.Series([2**63 - 1]).cast(pl.Datetime(unit, "UTC"))
+    near = pl.Series([datetime(2026, 1, 5, tzinfo=UTC)]).cast(pl.Datetime(unit, "UTC"))
+    at = pl.concat([far, near])
+    rows = pl.DataFrame({"customer_id": ["c1"] * 2, "channel": ["email"] * 2, "valid_from": at})
+    rows.with_columns(is_allowed=True).write_parquet(path)
+    screened = screen_table("contactability", [path], known=KNOWN, night=NIGHT)
+    # Nanoseconds end in the year 2262: that one is a date like others.
+    assert screened.accepted.height == (2 if unit == "ns" else 1)
+    assert screened.n_delivered == 2
+
+
+def test_a_column_of_a_type_that_nothing_expects_is_quarantined(tmp_path):
+    path = tmp_path / "a.parquet"
+    rows = pl.DataFrame([EVENT]).with_columns(item=pl.duration(seconds=1), amount=pl.time(1))
+    rows.write_parquet(path)
+    assert "amount: the value is not a number" in _reasons(_screen_events(path))
+
+
+def test_a_channel_is_one_channel(tmp_path):
+    row = {"customer_id": "c1", "valid_from": AT, "is_allowed": True}
+    rows = [{**row, "channel": "email,sms"}, {**row, "channel": "email"}]
+    screened = _screen(tmp_path, rows, table="contactability")
+    assert screened.accepted["channel"].to_list() == ["email"]
+    assert "deliver one row per channel" in _reasons(screened)
 
 
 @pytest.mark.parametrize(("encoding", "where"), [("latin-1", "line 3"), ("utf-16", "UTF-16")])
