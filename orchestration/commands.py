@@ -122,7 +122,8 @@ def run_erase(parsed: argparse.Namespace) -> int:
         end_erasure(settings, erased.ids)
     for path in erased.unreadable:
         print(f"  can't be searched: {path}; delete it if it may hold the customer")
-    print("no other file and no table mentions the customer any more")
+    others = "no other file" if erased.unreadable else "no file"
+    print(f"{others} and no table mentions the customer any more")
     return 0
 
 

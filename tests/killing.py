@@ -11,16 +11,12 @@ from conftest import N_CUSTOMERS, ROOT
 from mlflow import MlflowClient
 
 
-def start_night(home, *arguments, **environment):
-    """Start the simulated source's next night in a session of its own."""
-    env = {**os.environ, "LIFTLOOP_HOME": str(home), **environment}
+def start_command(home, *arguments):
+    """Start a command in a session of its own."""
+    env = {**os.environ, "LIFTLOOP_HOME": str(home)}
     env.pop("DAGSTER_HOME", None)
-    sized = ("--source", "simulated", "--customers", str(N_CUSTOMERS))
     return subprocess.Popen(
-        [
-            *(sys.executable, "-W", "ignore", "-m", "orchestration.commands"),
-            *("nightly", *sized, *arguments),
-        ],
+        [sys.executable, "-W", "ignore", "-m", "orchestration.commands", *arguments],
         cwd=ROOT,
         env=env,
         stdout=subprocess.PIPE,
@@ -28,6 +24,11 @@ def start_night(home, *arguments, **environment):
         text=True,
         start_new_session=True,
     )
+
+
+def start_night(home):
+    """Start the simulated source's next night."""
+    return start_command(home, "nightly", "--source", "simulated", "--customers", str(N_CUSTOMERS))
 
 
 def kill(process, *, with_children):

@@ -2,12 +2,13 @@
 
 import json
 import shutil
-from datetime import date
+from datetime import date, timedelta
 
 import polars as pl
 import pytest
 from comparing import find_differences, hash_lake
 from conftest import run_liftloop, run_night
+from killing import kill, start_command
 
 from orchestration.catch_up import BUILT, INGESTED
 from orchestration.lake import Lake
@@ -73,6 +74,33 @@ def test_late_rows_are_taken_up_and_quarantined_ones_can_be_mended(home):
     counts = pl.concat([lake.read("ingestion_counts", day) for day in lake.dates("raw_events")])
     assert (counts["delivered"] == counts["accepted"] + counts["quarantined"]).all()
     assert all(lake.has(table, SECOND) for table in INGESTED + BUILT)
+
+
+def test_a_late_delivery_taken_up_by_a_killed_run_reaches_every_later_night(home):
+    """A customer delivered late mends rows of several nights; the first run is killed."""
+    lake, nights = _lake(home), (LATE, LATE + timedelta(days=1))
+    for night in nights:
+        at = f"{night}T00:00:01Z"
+        row = {"customer_id": "newcomer", "occurred_at": at, "available_at": at, "type": "visit"}
+        (home / "landing" / "events" / str(night) / "new.ndjson").write_text(json.dumps(row))
+    run_liftloop(home, "restore")
+    assert [lake.read("quarantine", night).height for night in nights] == [1, 1]
+    at = "2026-02-01T00:00:00Z"
+    customer = {"customer_id": "newcomer", "valid_from": at, "signed_up_at": at}
+    (home / "landing" / "customers" / str(LATE) / "late.ndjson").write_text(
+        json.dumps({**customer, "attributes": "{}", "available_at": at})
+    )
+    process = start_command(home, "restore")
+    for line in process.stdout:
+        if "build features" in line:
+            break
+    kill(process, with_children=True)
+    process.stdout.close()
+    assert "had not ended" in run_liftloop(home, "restore")
+    assert [lake.read("quarantine", night).height for night in nights] == [0, 0]
+    features = lake.scan("customer_features", until=SECOND).filter(customer_id="newcomer")
+    assert features.collect().height > 0
+    assert "built anew" not in run_liftloop(home, "restore")
 
 
 def test_an_erased_customer_is_in_no_file_and_no_table(home):
