@@ -21,19 +21,24 @@ os.environ["LIFTLOOP_HOME"] = str(Path(_SCRATCH) / "definitions")
 for name in ("DAGSTER_HOME", "MLFLOW_TRACKING_URI", "LIFTLOOP_EXECUTOR"):
     os.environ.pop(name, None)
 os.environ["OMP_NUM_THREADS"] = "1"
+# Libraries write into the environment of the process that they run in: commands get it as it was.
+_ENVIRONMENT = dict(os.environ)
 
 HILLSTROM = ROOT.parent / "shared" / "data" / "hillstrom" / "hillstrom.csv.gz"
 N_CUSTOMERS = 2_000
 
 
+def clean_environment(home, **changes):
+    """Return the environment of a command on a state folder, untouched by other tests."""
+    return {**_ENVIRONMENT, "LIFTLOOP_HOME": str(home), **changes}
+
+
 def run_liftloop(home, *arguments, expect=0, **environment):
     """Run one command as a user does, in its own process; return what it printed."""
-    env = {**os.environ, "LIFTLOOP_HOME": str(home), **environment}
-    env.pop("DAGSTER_HOME", None)
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-m", "orchestration.commands", *arguments],
         cwd=ROOT,
-        env=env,
+        env=clean_environment(home, **environment),
         capture_output=True,
         text=True,
         check=False,

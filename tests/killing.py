@@ -7,18 +7,16 @@ import sys
 import time
 
 import dagster as dg
-from conftest import N_CUSTOMERS, ROOT
+from conftest import N_CUSTOMERS, ROOT, clean_environment
 from mlflow import MlflowClient
 
 
 def start_command(home, *arguments):
     """Start a command in a session of its own."""
-    env = {**os.environ, "LIFTLOOP_HOME": str(home)}
-    env.pop("DAGSTER_HOME", None)
     return subprocess.Popen(
         [sys.executable, "-W", "ignore", "-m", "orchestration.commands", *arguments],
         cwd=ROOT,
-        env=env,
+        env=clean_environment(home),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

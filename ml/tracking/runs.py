@@ -116,6 +116,11 @@ def check_tracking(tracking_uri: str) -> None:
         MlflowClient(tracking_uri=tracking_uri).search_experiments(max_results=1)
     except Exception as error:
         address = urlsplit(tracking_uri)
+        if address.scheme.startswith("sqlite"):
+            raise TrackingError(
+                f"MLflow's database {address.path} can't be used ({error}): free space or grant "
+                "it, and run the night again; nothing was decided"
+            ) from error
         shown = f"{address.scheme}://{address.hostname or address.path}"
         raise TrackingError(
             f"MLflow at {shown}{f':{address.port}' if address.port else ''} does not answer "

@@ -1,6 +1,5 @@
 """Several things at once on one state folder: all end well or say that they wait."""
 
-import os
 import shutil
 import socket
 import subprocess
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import polars as pl
 from comparing import find_differences
-from conftest import ROOT
+from conftest import ROOT, clean_environment
 from dagster import DagsterRunStatus
 from dagster_graphql import DagsterGraphQLClient
 from killing import find_leftovers, start_night
@@ -27,7 +26,7 @@ def _start_dagster(home):
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
-    env = {**os.environ, "LIFTLOOP_HOME": str(home), "DAGSTER_HOME": str(home / "dagster")}
+    env = clean_environment(home, DAGSTER_HOME=str(home / "dagster"))
     tools = Path(sys.executable).parent
     commands = (
         ["dagster-webserver", "-h", "127.0.0.1", "-p", str(port), "-w", "workspace.yaml"],

@@ -8,7 +8,7 @@ from datetime import date, timedelta
 
 import polars as pl
 import pytest
-from conftest import ROOT
+from conftest import ROOT, clean_environment
 from oracles.features import circumstances_of, features_of, lifecycle_of, outcome_of
 
 from orchestration.files import hash_file
@@ -31,13 +31,11 @@ with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
 
 
 def _build(home, *ranges):
-    env = {**os.environ, "LIFTLOOP_HOME": str(home)}
-    env.pop("DAGSTER_HOME", None)
     parts = [f"{FIRST + timedelta(a)}:{FIRST + timedelta(b)}" for a, b in ranges]
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", SCRIPT, *parts],
         cwd=ROOT,
-        env=env,
+        env=clean_environment(home),
         capture_output=True,
         text=True,
         check=False,
@@ -135,13 +133,13 @@ def test_late_news_never_reaches_an_earlier_decision(homes):
 
 def test_dbt_unit_tests_pass(homes):
     home = homes["one run"]
-    env = {
-        **os.environ,
-        "LIFTLOOP_LAKE": str(home / "lake"),
-        "LIFTLOOP_WAREHOUSE": str(home / "warehouse.duckdb"),
-        "DBT_TARGET_PATH": str(home / "dbt" / "unit"),
-        "DBT_LOG_PATH": str(home / "dbt" / "unit"),
-    }
+    env = clean_environment(
+        home,
+        LIFTLOOP_LAKE=str(home / "lake"),
+        LIFTLOOP_WAREHOUSE=str(home / "warehouse.duckdb"),
+        DBT_TARGET_PATH=str(home / "dbt" / "unit"),
+        DBT_LOG_PATH=str(home / "dbt" / "unit"),
+    )
     folder = ["--project-dir", "dbt_project", "--profiles-dir", "dbt_project"]
     done = subprocess.run(
         [

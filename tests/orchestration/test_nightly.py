@@ -1,7 +1,6 @@
 """The loop end to end on a small world: two nights lived, then what may happen to them."""
 
 import json
-import os
 import shutil
 import socket
 import subprocess
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from conftest import ROOT, run_liftloop, run_night
+from conftest import ROOT, clean_environment, run_liftloop, run_night
 
 from ml.pipeline.decide import to_contract
 from ml.simulate.config import WorldConfig
@@ -191,8 +190,7 @@ with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
 print("DECISION", event.metadata["decision"].value, event.metadata["champion"].value)
 print("ALIAS", registry.version_of(CHAMPION), registry.load("2").tags["ope_gate"])
 """
-    env = {**os.environ, "LIFTLOOP_HOME": str(copied_home)}
-    env.pop("DAGSTER_HOME", None)
+    env = clean_environment(copied_home)
     # The copy's artifacts lie where the original's were recorded; both folders are the tests' own.
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", script],
@@ -219,12 +217,9 @@ def test_multiprocess_with_readers_gives_the_in_process_table(lived_home, copied
     shutil.rmtree(lake.path("night_budget", SECOND).parent)
     port = _free_port()
     tools = Path(sys.executable).parent
-    env = {
-        **os.environ,
-        "LIFTLOOP_HOME": str(copied_home),
-        "DAGSTER_HOME": str(copied_home / "dagster"),
-        "LIFTLOOP_EXECUTOR": "multiprocess",
-    }
+    env = clean_environment(
+        copied_home, DAGSTER_HOME=str(copied_home / "dagster"), LIFTLOOP_EXECUTOR="multiprocess"
+    )
     stop = threading.Event()
     scans = []
 
