@@ -66,7 +66,7 @@ bench: $(STAMP) ## Measure speed (benchmarks/performance); results belong in ben
 test: $(STAMP) ## Run the tests, two files at a time
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
-test-slow: $(STAMP) ## Run the slow tests too: statistical recovery, nights killed at random (about an hour)
+test-slow: $(STAMP) ## Run the slow tests too: statistical recovery, nights killed at random (above an hour)
 	@$(BIN)/python -m pytest -m 'slow or not slow'
 
 check: $(STAMP) ## Lint, types, import directions, SQL: what CI runs

@@ -110,6 +110,7 @@ def test_a_sealed_night_stays_and_a_reissue_supersedes_it(copied_home):
     assert exported.height == table.height
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_tables_to_the_byte(lived_home, tmp_path):
     home = tmp_path / "again"
     run_night(home)

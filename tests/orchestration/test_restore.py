@@ -76,6 +76,7 @@ def test_late_rows_are_taken_up_and_quarantined_ones_can_be_mended(home):
     assert all(lake.has(table, SECOND) for table in INGESTED + BUILT)
 
 
+@pytest.mark.slow
 def test_a_late_delivery_taken_up_by_a_killed_run_reaches_every_later_night(home):
     """A customer delivered late mends rows of several nights; the first run is killed."""
     lake, nights = _lake(home), (LATE, LATE + timedelta(days=1))
@@ -103,6 +104,7 @@ def test_a_late_delivery_taken_up_by_a_killed_run_reaches_every_later_night(home
     assert "built anew" not in run_liftloop(home, "restore")
 
 
+@pytest.mark.slow
 def test_an_erased_customer_is_in_no_file_and_no_table(home):
     lake = _lake(home)
     run_night(home, "--date", str(SECOND), "--export-csv")
