@@ -1,4 +1,4 @@
-"""The command line behind the Makefile: nightly, world, validate, erase, plan-exploration.
+"""The command line behind the Makefile: nightly, validate, restore, erase and others.
 
 Reads: landing, lake. Writes: standard output; the jobs write the rest.
 """

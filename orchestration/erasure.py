@@ -241,7 +241,9 @@ def _mark(path: Path, ids: Ids) -> list[bool]:
     """Return, record by record as ``_split`` gives them, whether it is about one of the ids."""
     if _is_parquet(path):
         rows = pl.read_parquet(path, hive_partitioning=False)
-        return _mark_parquet(rows, ids, is_landed="landing" in path.parts)
+        # <home>/landing/<table>/<night>/<file>, wherever the home lies.
+        is_landed = path.parts[-4] == "landing" and path.parts[-3] in CONTRACT
+        return _mark_parquet(rows, ids, is_landed=is_landed)
     is_own = _judge_csv(path, ids) if _is_csv(path) else lambda line: _is_in_json(line, ids)
     return [is_own(record) for record in _split(path)]
 
@@ -270,7 +272,8 @@ def _as_text(rows: pl.DataFrame, name: str) -> pl.Series:
 
 def _judge_csv(path: Path, ids: Ids) -> Callable[[str], bool]:
     """Return whether a record of the file is about one of the ids; its header never is."""
-    header = next(csv.reader(io.StringIO(_read_text(path), newline="")), [])
+    records = csv.reader(io.StringIO(_read_text(path), newline=""))
+    header = next((fields for fields in records if fields), [])
     keys = [position for position, name in enumerate(header) if name in _KEYS]
 
     def is_own(record: str) -> bool:

@@ -114,6 +114,7 @@ def check_tracking(tracking_uri: str) -> None:
     """
     try:
         MlflowClient(tracking_uri=tracking_uri).search_experiments(max_results=1)
+    # MLflow's own errors, those of its HTTP client and of its database: all mean that it's down.
     except Exception as error:
         address = urlsplit(tracking_uri)
         if address.scheme.startswith("sqlite"):

@@ -30,6 +30,15 @@ from orchestration.assets.embedding import embed_figure, tabulate
 from orchestration.lake import Lake, describe
 from orchestration.resources import Mlflow, ProgrammeFile
 
+_SNAPSHOT = [
+    "logged_decisions",
+    "customer_features",
+    "realised_outcomes",
+    "action_catalogue",
+    "randomisation_checks",
+]
+"""What a training reads; the checks fix its date."""
+
 
 def newest_night(lake: Lake) -> date:
     """Return the newest night whose marts are in the lake."""
@@ -141,13 +150,7 @@ def randomisation(
 
 
 @dg.asset(
-    deps=[
-        "logged_decisions",
-        "customer_features",
-        "realised_outcomes",
-        "action_catalogue",
-        "randomisation_checks",
-    ],
+    deps=_SNAPSHOT,
     group_name="learn",
     kinds={"mlflow"},
     pool="mlflow_registry",
@@ -194,13 +197,7 @@ def lifecycle_rule(
 
 
 @dg.asset(
-    deps=[
-        "logged_decisions",
-        "customer_features",
-        "realised_outcomes",
-        "action_catalogue",
-        "randomisation_checks",
-    ],
+    deps=_SNAPSHOT,
     group_name="learn",
     kinds={"lightgbm", "mlflow"},
     pool="mlflow_registry",

@@ -66,6 +66,7 @@ def test_two_nights_a_training_from_the_ui_and_a_reader_at_once(third_night, tmp
             for table in ("customer_features", "realised_outcomes", "raw_events"):
                 try:
                     scans.append(lake.scan(table).select(pl.all().null_count()).collect().height)
+                # Any fault of the reader's thread is to fail the test, not only the expected.
                 except Exception as error:
                     faults.append(f"{table}: {error}")
             time.sleep(0.05)

@@ -72,6 +72,8 @@ def test_an_unknown_customer_is_an_error(settings):
 
 
 def test_an_id_that_is_a_number_takes_no_row_that_holds_that_number(tmp_path):
+    # Below a folder of landing's name: what is landed is told by its place in the state folder.
+    tmp_path = tmp_path / "landing" / "home"
     settings = replace(read_settings(), home=tmp_path)
     events = tmp_path / "landing" / "events" / "2026-01-05"
     actions = tmp_path / "landing" / "actions" / "2026-01-05"
