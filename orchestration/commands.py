@@ -18,8 +18,9 @@ from sqlalchemy.exc import DatabaseError
 from ml.core.errors import ContractError, LiftloopError
 from orchestration.begun import begin_night, end_night, find_open_night
 from orchestration.files import describe_system_error, write_text
+from orchestration.holding import hold_home
 from orchestration.lake import Lake
-from orchestration.settings import REPOSITORY, Settings, hold_home, prepare_home, read_settings
+from orchestration.settings import REPOSITORY, Settings, prepare_home, read_settings
 
 
 class Source(Protocol):

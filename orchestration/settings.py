@@ -6,16 +6,12 @@ skeleton and its dagster.yaml.
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from ml.core.programme import Programme, read_programme
-from orchestration.files import sweep_temporary, write_text
+from orchestration.files import write_text
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 DBT_PROJECT = REPOSITORY / "dbt_project"
@@ -157,36 +153,6 @@ def prepare_home(settings: Settings) -> None:
     # A server that is down is said to be down after seconds, not after minutes of retries.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
-
-
-@contextmanager
-def hold_home(settings: Settings, *, command: str) -> Iterator[None]:
-    """Hold the state folder for one command; says so while another one has it.
-
-    What killed writers left unfinished is removed first.
-
-    Parameters
-    ----------
-    settings
-        The state folder.
-    command
-        What others read while they wait.
-    """
-    note, lock = settings.home / "running", FileLock(settings.home / "running.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        holder = note.read_text() if note.exists() else "another command"
-        print(f"  waiting: {holder} is running in {settings.home}", flush=True)
-        lock.acquire()
-    try:
-        write_text(f"{command} (process {os.getpid()})", note)
-        for folder in (settings.landing, settings.lake, settings.exports, settings.world):
-            sweep_temporary(folder)
-        yield
-    finally:
-        note.unlink(missing_ok=True)
-        lock.release()
 
 
 def is_date(name: str) -> bool:

@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime
 import numpy as np
 import polars as pl
 import pytest
+from good_rows import AT, GOOD
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -14,62 +15,6 @@ from ml.contract.screening import NOTHING_KNOWN, screen_table
 from ml.contract.tables import CONTRACT
 
 NIGHT = date(2026, 1, 6)
-AT = "2026-01-05T01:30:00Z"
-GOOD = {
-    "customers": {
-        "customer_id": "c1",
-        "valid_from": AT,
-        "signed_up_at": AT,
-        "attributes": '{"age": 41}',
-        "available_at": AT,
-    },
-    "actions": {
-        "action_id": "mail",
-        "family": "ad",
-        "channel": "email",
-        "face_value": 0.0,
-        "message_cost": 0.1,
-        "is_control": False,
-        "surface": None,
-    },
-    "assignments": {
-        "decision_id": "d1",
-        "customer_id": "c1",
-        "decided_at": AT,
-        "surface": "app",
-        "eligible_actions": ["none", "mail"],
-        "action_id": "mail",
-        "propensity": 0.4,
-        "eligible_propensities": [0.6, 0.4],
-        "policy_version": "v1",
-        "arm": "test",
-        "experiment": "e1",
-        "is_exploration": True,
-    },
-    "deliveries": {
-        "decision_id": "d1",
-        "status": "delivered",
-        "realised_action_id": "mail",
-        "delivered_at": AT,
-    },
-    "events": {
-        "customer_id": "c1",
-        "occurred_at": AT,
-        "available_at": AT,
-        "type": "purchase",
-        "amount": 5.0,
-        "decision_id": None,
-        "item": "rye",
-    },
-    "contactability": {
-        "customer_id": "c1",
-        "channel": "email",
-        "valid_from": AT,
-        "is_allowed": True,
-    },
-    "media_spend": {"day": "2026-01-05", "channel": "tv", "spend": 5.0, "impressions": None},
-    "media_kpi": {"day": "2026-01-05", "kpi": 100.0},
-}
 STRANGE = [
     None, True, 0, -1, 10**30, 0.5, 1e308, "", " ", "NaN", "inf", "-0", "1e5", "soon", AT,
     "2026-01-05", "2026-01-05T01:30:00", "9999-12-31T23:59:59Z", "0000-00-00", "c1", "d1", "mail",

@@ -7,11 +7,12 @@ from datetime import UTC, date, datetime
 
 import polars as pl
 import pytest
+from good_rows import AT
+from good_rows import GOOD as GOOD_ROWS
 
 from ml.contract.screening import NOTHING_KNOWN, screen_table
 from ml.core.errors import LandingError
 
-AT = "2026-01-05T01:30:00Z"
 NIGHT = date(2026, 1, 6)
 KNOWN = NOTHING_KNOWN.extend(
     "customers",
@@ -19,20 +20,7 @@ KNOWN = NOTHING_KNOWN.extend(
         {"customer_id": ["c1", "c2"], "signed_up_at": [datetime(2025, 1, 1, tzinfo=UTC)] * 2}
     ).with_columns(pl.col("signed_up_at").cast(pl.Datetime("us", "UTC"))),
 ).extend("actions", pl.DataFrame({"action_id": ["none", "mail"]}))
-GOOD = {
-    "decision_id": "d1",
-    "customer_id": "c1",
-    "decided_at": AT,
-    "surface": "app",
-    "eligible_actions": ["none", "mail"],
-    "action_id": "mail",
-    "propensity": 0.4,
-    "eligible_propensities": [0.6, 0.4],
-    "policy_version": "v1",
-    "arm": "test",
-    "experiment": "e1",
-    "is_exploration": True,
-}
+GOOD, EVENT = GOOD_ROWS["assignments"], GOOD_ROWS["events"]
 
 
 def _screen(tmp_path, rows, *, table="assignments", known=KNOWN, night=NIGHT):
@@ -232,17 +220,6 @@ def test_events_keep_both_clocks_in_order_and_money_present(tmp_path):
     assert screened.accepted.height == 1
     for reason in ("available_at: lies before", "amount: is empty", "amount: lies below"):
         assert reason in _reasons(screened)
-
-
-EVENT = {
-    "customer_id": "c1",
-    "occurred_at": AT,
-    "available_at": AT,
-    "type": "purchase",
-    "amount": 5.0,
-    "decision_id": None,
-    "item": "rye",
-}
 
 
 @pytest.mark.parametrize("clock", ["occurred_at", "available_at"])
