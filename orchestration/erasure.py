@@ -165,8 +165,7 @@ def _read_keys(path: Path) -> Iterator[Mapping[str, str | None]]:
         for text in rows["row"].drop_nulls() if _is_quarantine(rows) else ():
             yield from filter(None, [_parse_keys(text)])
     elif _is_csv(path):
-        records = csv.reader(io.StringIO(_read_text(path), newline=""))
-        header = next(records, [])
+        header, records = _read_csv(path)
         if set(_KEYS) <= set(header):
             at = {key: header.index(key) for key in _KEYS}
             for record in records:
@@ -272,8 +271,7 @@ def _as_text(rows: pl.DataFrame, name: str) -> pl.Series:
 
 def _judge_csv(path: Path, ids: Ids) -> Callable[[str], bool]:
     """Return whether a record of the file is about one of the ids; its header never is."""
-    records = csv.reader(io.StringIO(_read_text(path), newline=""))
-    header = next((fields for fields in records if fields), [])
+    header, _ = _read_csv(path)
     keys = [position for position, name in enumerate(header) if name in _KEYS]
 
     def is_own(record: str) -> bool:
@@ -333,6 +331,13 @@ def _is_quarantine(rows: pl.DataFrame) -> bool:
 def _read_text(path: Path) -> str:
     data = path.read_bytes()
     return (gzip.decompress(data) if ".gz" in path.suffixes else data).decode("utf-8-sig")
+
+
+def _read_csv(path: Path) -> tuple[list[str], Iterator[list[str]]]:
+    """Return the header, which is the first line that is not blank, and the records after it."""
+    csv.field_size_limit(2**31 - 1)
+    records = csv.reader(io.StringIO(_read_text(path), newline=""))
+    return next((fields for fields in records if fields), []), records
 
 
 def _split(path: Path) -> Iterator[str]:

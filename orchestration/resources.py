@@ -51,6 +51,21 @@ class Landing(dg.ConfigurableResource):
         names = {path.parent.name for path in found if is_landing_file(path)}
         return sorted(date.fromisoformat(name) for name in names if is_date(name))
 
+    def misplaced(self) -> list[str]:
+        """Name what lies where no night will look for it."""
+        unknown = [
+            f"{folder.name}: no table of the contract is called that"
+            for folder in sorted(Path(self.root).glob("[!._]*"))
+            if folder.name not in CONTRACT
+        ]
+        undated = [
+            f"{table}/{path.name}: a night's folder is named YYYY-MM-DD"
+            for table in CONTRACT
+            for path in sorted((Path(self.root) / table).glob("[!._]*"))
+            if not is_date(path.name)
+        ]
+        return unknown + undated
+
 
 class ProgrammeFile(dg.ConfigurableResource):
     """The programme, read anew by each step."""

@@ -74,6 +74,14 @@ def lived_home(tmp_path_factory):
     return home
 
 
+@pytest.fixture
+def home_copy(lived_home, tmp_path):
+    """A copy of it, to write into."""
+    home = tmp_path / "home"
+    shutil.copytree(lived_home, home)
+    return home
+
+
 @dataclass(frozen=True)
 class Night:
     """A state folder before its third night, with a training due, and what that night leaves."""

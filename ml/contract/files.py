@@ -160,7 +160,7 @@ def _read_csv(path: Path, data: bytes, text: str) -> LandedRows:
         why = "a value holds a line end; remove it, or the quote that was opened before it"
         swallowed = rows.filter(is_swallowed).select(
             pl.Series("row_number", numbers.filter(is_swallowed)),
-            pl.concat_str(pl.all().fill_null(""), separator=",").alias("row"),
+            pl.struct(pl.all()).struct.json_encode().alias("row"),
             pl.lit(why).alias("reason"),
         )
         rows, numbers = rows.filter(~is_swallowed), numbers.filter(~is_swallowed)

@@ -86,6 +86,8 @@ def ingestion(
             f"{landing.folder('events', nights[0])} and run the night again",
             allow_retries=False,
         )
+    for name in landing.misplaced():
+        context.log.warning(f"not read: landing/{name}")
     settings = programme.read()
     known = read_known(lake, before=nights[0])
     for night in nights:

@@ -23,13 +23,6 @@ from orchestration.lake import Lake
 FIRST, SECOND, THIRD = date(2026, 3, 2), date(2026, 3, 3), date(2026, 3, 4)
 
 
-@pytest.fixture
-def copied_home(lived_home, tmp_path):
-    home = tmp_path / "home"
-    shutil.copytree(lived_home, home)
-    return home
-
-
 def _lake(home):
     return Lake(root=str(home / "lake"))
 
@@ -93,20 +86,20 @@ def test_every_delivered_row_is_accepted_or_quarantined(lived_home):
     assert counts["accepted"].sum() + counts["quarantined"].sum() == landed
 
 
-def test_a_sealed_night_stays_and_a_reissue_supersedes_it(copied_home):
-    before = _table_hash(copied_home, SECOND)
-    printed = run_night(copied_home, "--date", str(SECOND))
+def test_a_sealed_night_stays_and_a_reissue_supersedes_it(home_copy):
+    before = _table_hash(home_copy, SECOND)
+    printed = run_night(home_copy, "--date", str(SECOND))
     assert "is sealed" in printed
-    assert _table_hash(copied_home, SECOND) == before
-    refused = run_night(copied_home, "--date", str(FIRST), "--reissue", expect=1)
+    assert _table_hash(home_copy, SECOND) == before
+    refused = run_night(home_copy, "--date", str(FIRST), "--reissue", expect=1)
     assert "can't be decided any more" in refused
-    run_night(copied_home, "--date", str(SECOND), "--reissue", "--export-csv")
-    table = _lake(copied_home).read("assignment_table", SECOND)
+    run_night(home_copy, "--date", str(SECOND), "--reissue", "--export-csv")
+    table = _lake(home_copy).read("assignment_table", SECOND)
     assert set(table["revision"]) == {2}
-    old = _lake(copied_home).path("superseded_assignments", SECOND).with_name("revision-1.parquet")
+    old = _lake(home_copy).path("superseded_assignments", SECOND).with_name("revision-1.parquet")
     assert set(pl.read_parquet(old)["revision"]) == {1}
     assert not set(pl.read_parquet(old)["decision_id"]) & set(table["decision_id"])
-    exported = pl.read_csv(copied_home / "exports" / f"assignments-{SECOND}.csv")
+    exported = pl.read_csv(home_copy / "exports" / f"assignments-{SECOND}.csv")
     assert exported.height == table.height
 
 
@@ -117,9 +110,9 @@ def test_the_same_seed_gives_the_same_tables_to_the_byte(lived_home, tmp_path):
     assert _table_hash(home, FIRST) == _table_hash(lived_home, FIRST)
 
 
-def test_a_night_goes_on_without_bad_rows_and_closed_channels(copied_home):
+def test_a_night_goes_on_without_bad_rows_and_closed_channels(home_copy):
     at = "2026-03-03T10:00:00Z"
-    folder = copied_home / "landing" / "events" / str(THIRD)
+    folder = home_copy / "landing" / "events" / str(THIRD)
     folder.mkdir(parents=True)
     (folder / "truncated.parquet").write_bytes(b"PAR1 not all of it")
     rows = [
@@ -127,46 +120,46 @@ def test_a_night_goes_on_without_bad_rows_and_closed_channels(copied_home):
         {"customer_id": "00000001", "occurred_at": "soon", "available_at": at, "type": "visit"},
     ]
     (folder / "bad.ndjson").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    closed = copied_home / "landing" / "contactability" / str(THIRD) / "calls.csv"
+    closed = home_copy / "landing" / "contactability" / str(THIRD) / "calls.csv"
     closed.parent.mkdir(parents=True)
-    everybody = _lake(copied_home).read("raw_customers", date(2026, 1, 5))["customer_id"].unique()
+    everybody = _lake(home_copy).read("raw_customers", date(2026, 1, 5))["customer_id"].unique()
     pl.DataFrame({"customer_id": everybody}).with_columns(
         channel=pl.lit("email"),
         valid_from=pl.lit("2026-03-04T00:30:00Z"),
         is_allowed=pl.lit("false"),
     ).write_csv(closed)
-    printed = run_night(copied_home)
+    printed = run_night(home_copy)
     # Who closed a channel after midnight, as far as it is delivered, is not written to on it.
-    table = _lake(copied_home).read("assignment_table", THIRD)
+    table = _lake(home_copy).read("assignment_table", THIRD)
     offered = table.filter(pl.col("customer_id").is_in(everybody.implode()))
     assert offered["action_id"].str.starts_with("push").any()
     assert not offered["eligible_actions"].explode().str.starts_with("email").any()
-    refused = _lake(copied_home).read("quarantine", THIRD)
+    refused = _lake(home_copy).read("quarantine", THIRD)
     assert refused.height == 3
     assert set(refused["source_file"]) == {"truncated.parquet", "bad.ndjson"}
-    counts = _lake(copied_home).read("ingestion_counts", THIRD)
+    counts = _lake(home_copy).read("ingestion_counts", THIRD)
     events = counts.row(by_predicate=pl.col("table") == "events", named=True)
     assert events["delivered"] == events["accepted"] + 3
     assert "unknown customer" in printed
-    assert _lake(copied_home).has("assignment_table", THIRD)
+    assert _lake(home_copy).has("assignment_table", THIRD)
 
 
-def test_a_night_without_a_delivery_fails_clearly(copied_home):
-    (copied_home / "source").write_text("landing")
+def test_a_night_without_a_delivery_fails_clearly(home_copy):
+    (home_copy / "source").write_text("landing")
     printed = run_liftloop(
-        copied_home, "nightly", "--source", "landing", "--date", str(THIRD), expect=1
+        home_copy, "nightly", "--source", "landing", "--date", str(THIRD), expect=1
     )
     assert "no events were delivered for 2026-03-04" in printed
-    assert not _lake(copied_home).has("assignment_table", THIRD)
+    assert not _lake(home_copy).has("assignment_table", THIRD)
 
 
-def test_another_source_in_the_same_folder_is_refused(copied_home):
-    printed = run_liftloop(copied_home, "nightly", "--source", "hillstrom", expect=1)
+def test_another_source_in_the_same_folder_is_refused(home_copy):
+    printed = run_liftloop(home_copy, "nightly", "--source", "hillstrom", expect=1)
     assert "use another HOME_DIR" in printed
 
 
-def test_a_failed_gate_promotes_nothing_in_a_separate_run(copied_home):
-    lake = _lake(copied_home)
+def test_a_failed_gate_promotes_nothing_in_a_separate_run(home_copy):
+    lake = _lake(home_copy)
     day = lake.dates("evaluation_record")[-1]
     record = lake.read("evaluation_record", day)
     failed = record.with_columns(
@@ -191,7 +184,7 @@ with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
 print("DECISION", event.metadata["decision"].value, event.metadata["champion"].value)
 print("ALIAS", registry.version_of(CHAMPION), registry.load("2").tags["ope_gate"])
 """
-    env = clean_environment(copied_home)
+    env = clean_environment(home_copy)
     # The copy's artifacts lie where the original's were recorded; both folders are the tests' own.
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", script],
@@ -211,15 +204,15 @@ def _free_port():
         return listener.getsockname()[1]
 
 
-def test_multiprocess_with_readers_gives_the_in_process_table(lived_home, copied_home):
+def test_multiprocess_with_readers_gives_the_in_process_table(lived_home, home_copy):
     """The second night again: a process a step, the UI open, an ad-hoc reader scanning."""
-    lake = _lake(copied_home)
+    lake = _lake(home_copy)
     shutil.rmtree(lake.path("assignment_table", SECOND).parent)
     shutil.rmtree(lake.path("night_budget", SECOND).parent)
     port = _free_port()
     tools = Path(sys.executable).parent
     env = clean_environment(
-        copied_home, DAGSTER_HOME=str(copied_home / "dagster"), LIFTLOOP_EXECUTOR="multiprocess"
+        home_copy, DAGSTER_HOME=str(home_copy / "dagster"), LIFTLOOP_EXECUTOR="multiprocess"
     )
     stop = threading.Event()
     scans = []
@@ -277,4 +270,4 @@ def test_multiprocess_with_readers_gives_the_in_process_table(lived_home, copied
     assert "Could not set lock" not in output
     assert b"dagster" in page
     assert len(scans) > 20
-    assert _table_hash(copied_home, SECOND) == _table_hash(lived_home, SECOND)
+    assert _table_hash(home_copy, SECOND) == _table_hash(lived_home, SECOND)

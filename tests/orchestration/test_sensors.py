@@ -59,3 +59,10 @@ def test_our_own_table_in_tomorrows_folder_starts_nothing(places):
     _deliver(landing, "2026-03-03", table="assignments")
     _deliver(landing, "last-minute", table="events")
     assert "nothing delivered" in _evaluate(places).skip_message
+
+
+def test_what_no_night_looks_for_in_landing_is_named(tmp_path):
+    landing = Landing(root=str(tmp_path))
+    for name in ("events/2026-01-08", "events/20260108", "events/.cache", "event/2026-01-08"):
+        (tmp_path / name).mkdir(parents=True)
+    assert [each.split(":")[0] for each in landing.misplaced()] == ["event", "events/20260108"]
