@@ -54,7 +54,10 @@ def test_a_first_night_killed_in_its_history_ends_in_the_same_table(lived_home, 
         kill_at(home, line, delay=delay, with_children=with_children)
     run_night(home)
     expected = hash_lake(lived_home, until=FIRST)
-    assert find_differences(expected, home, until=FIRST, but=REWRITTEN) == []
+    different = find_differences(expected, home, until=FIRST, but=REWRITTEN)
+    # A build writes the catalogue once, for its last night: that of a killed one is there too.
+    extra = {each for each in different if each.startswith("action_catalogue")} - expected.keys()
+    assert set(different) == extra
     assert not any(find_leftovers(home).values())
 
 
