@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from ml.allocation.budget import cut_probabilities, solve_budget
 from ml.core.actions import ActionSet
 from ml.core.errors import ContractError, SupportError
 from ml.core.hashing import hash_text, hash_uniform
@@ -20,7 +21,8 @@ from ml.pipeline.policies import (
     UpliftScorer,
     count_inactive_days,
 )
-from ml.uplift.heads import fit_uplift_heads
+from ml.uplift.fitting import LearningSettings, fit_uplift_heads
+from ml.uplift.heads import UpliftHeads
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,7 @@ def fit_candidate(
     *,
     programme: Programme,
     actions: ActionSet,
+    settings: LearningSettings | None = None,
     progress: Callable[[str], None] = lambda message: None,
 ) -> BudgetedPolicy:
     """Fit the uplift policy on training customers.
@@ -108,19 +111,35 @@ def fit_candidate(
         Matured decisions.
     programme, actions
         Budget, floor, support.
+    settings
+        Candidates, members, trees; None takes the defaults.
     progress
-        Called with a line per head.
+        Called with a line per step.
 
     Returns
     -------
     BudgetedPolicy
         Its cut solved on the training customers' decisions.
     """
+
+    def operate(
+        value_effect: np.ndarray, cost_effect: np.ndarray, eligible: np.ndarray
+    ) -> np.ndarray:
+        """Spend the budget per decision on the best net value effects, without exploration."""
+        reward = value_effect - cost_effect
+        allowed = eligible & (reward > 0)
+        allowed[:, 0] = True
+        budget = programme.budget_per_decision * len(reward)
+        cut = solve_budget(reward, cost_effect, allowed, budget=budget)
+        return cut_probabilities(reward, cost_effect, allowed, cut=cut)
+
     heads = fit_uplift_heads(
         snapshot.training,
         actions=actions,
         minimum_support=programme.minimum_support,
         seed=programme.seed,
+        settings=settings,
+        operate=operate,
         progress=progress,
     )
     scorer = UpliftScorer(heads, fallback_cost=actions.face_values + actions.message_costs)
@@ -222,6 +241,22 @@ def _compare_with_control(
     return means[0][0] - means[1][0], means[0][1] - means[1][1]
 
 
+def describe_candidates(candidate: BudgetedPolicy) -> pl.DataFrame:
+    """Return why each learner serves or doesn't: one row per outcome, lifecycle and candidate.
+
+    Parameters
+    ----------
+    candidate
+        With uplift heads.
+
+    Returns
+    -------
+    pl.DataFrame
+        Columns of ``ml.uplift.trial.EVIDENCE``.
+    """
+    return _heads_of(candidate).evidence
+
+
 def describe_heads(candidate: BudgetedPolicy) -> pl.DataFrame:
     """Return one row per lifecycle and action of a candidate's heads.
 
@@ -233,13 +268,11 @@ def describe_heads(candidate: BudgetedPolicy) -> pl.DataFrame:
     Returns
     -------
     pl.DataFrame
-        lifecycle, action_id, n_rows, is_supported, value_effect and cost_effect (mean, currency
-        per decision), value_slope and cost_slope (of the offer's family; 0 = abstains and uses the
-        mean).
+        lifecycle, action_id, n_rows, is_supported; for value and cost the learner, the effect
+        (mean, currency per decision) and the slope (of the offer's family; 0 = abstains and uses
+        the mean).
     """
-    if not isinstance(candidate.scorer, UpliftScorer):
-        raise ContractError(f"a {candidate.kind} policy has no heads to describe")
-    names, heads = candidate.actions.action_ids, candidate.scorer.heads
+    names, heads = candidate.actions.action_ids, _heads_of(candidate)
     return pl.DataFrame(
         [
             {
@@ -247,12 +280,23 @@ def describe_heads(candidate: BudgetedPolicy) -> pl.DataFrame:
                 "action_id": names[action],
                 "n_rows": int(head.n_rows[action]),
                 "is_supported": bool(head.is_supported[action]),
-                "value_effect": float(head.value_effect[action]),
-                "value_slope": heads.value_calibration[action].slope,
-                "cost_effect": float(head.cost_effect[action]),
-                "cost_slope": heads.cost_calibration[action].slope,
+                **{
+                    f"{outcome}_{key}": figure
+                    for outcome, each in head.outcomes.items()
+                    for key, figure in (
+                        ("learner", each.candidate),
+                        ("effect", float(each.effect[action])),
+                        ("slope", each.calibrations[action].slope),
+                    )
+                },
             }
             for head in heads.heads
             for action in range(1, len(names))
         ]
     )
+
+
+def _heads_of(candidate: BudgetedPolicy) -> UpliftHeads:
+    if not isinstance(candidate.scorer, UpliftScorer):
+        raise ContractError(f"a {candidate.kind} policy has no heads to describe")
+    return candidate.scorer.heads

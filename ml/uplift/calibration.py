@@ -1,7 +1,7 @@
 """Shrinking predicted effects to what an independent fold supports."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import stats
@@ -20,9 +20,9 @@ class Calibration:
     tau_mean: float
     slope: float
 
-    def apply(self, tau: np.ndarray) -> np.ndarray:
-        """Return calibrated effects, shape (n,)."""
-        return self.mean_effect + self.slope * (tau - self.tau_mean)
+    def abstain(self) -> "Calibration":
+        """Return the constant effect."""
+        return replace(self, slope=0.0)
 
 
 def doubly_robust_effect(
@@ -71,14 +71,15 @@ def calibrate_effects(
     possible: np.ndarray,
     *,
     families: Sequence[str],
+    lifecycle: np.ndarray,
     customer: np.ndarray,
-) -> tuple[Calibration, ...]:
-    """Fit the best linear predictor of pseudo-outcomes by predicted effects, family by family.
+) -> dict[str, tuple[Calibration, ...]]:
+    """Fit the best linear predictor of pseudo-outcomes by predicted effects.
 
-    Within each action both are centred, then one slope per family is fitted through all its
-    actions' rows. It is shrunk by its signal-to-noise, slope (1 - se^2 / slope^2)_+, the error
-    clustered by customer, and kept within [0, 1]: a family whose ranking other customers do not
-    support abstains and each of its actions uses its mean.
+    Within each lifecycle and action both are centred, then one slope per family is fitted through
+    all its rows. It is shrunk by its signal-to-noise, slope (1 - se^2 / slope^2)_+, the error
+    clustered by customer, and kept within [0, 1]. A lifecycle's mean effect of an action is the
+    prediction's, moved towards the pseudo-outcomes' by (1 - se^2 / gap^2)_+ of their gap.
 
     Parameters
     ----------
@@ -90,33 +91,90 @@ def calibrate_effects(
         Where the comparison with control has common ground.
     families : K names
         Of the actions; column 0 is control.
+    lifecycle : shape (n,)
+        Of the decision.
     customer : shape (n,), int
         Dense customer number.
 
     Returns
     -------
-    tuple
-        One calibration per action; control's is 0.
+    dict
+        Lifecycle to one calibration per action; control's is 0.
 
     References
     ----------
     Chernozhukov, Demirer, Duflo, Fernandez-Val (2018), best linear predictor; docs/methods.md.
     """
-    calibrations = [Calibration(0.0, 0.0, 0.0)] * len(families)
-    for members in _group_offers(families):
-        score, outcome, groups, means = [], [], [], {}
+    names = sorted(set(lifecycle.tolist()))
+    cells = {name: lifecycle == name for name in names}
+    calibrations = {name: [Calibration(0.0, 0.0, 0.0)] * len(families) for name in names}
+    for members in group_offers(families).values():
+        scores, outcomes, customers = [], [], []
+        means: dict[tuple[str, int], tuple[float, float]] = {}
         for action in members:
-            rows = possible[:, action]
-            means[action] = float(tau[rows, action].mean()) if rows.any() else 0.0
-            score.append(tau[rows, action] - means[action])
-            outcome.append(
-                pseudo[rows, action] - (pseudo[rows, action].mean() if rows.any() else 0)
-            )
-            groups.append(customer[rows])
-        slope = _fit_slope(np.concatenate(score), np.concatenate(outcome), np.concatenate(groups))
-        for action in members:
-            calibrations[action] = Calibration(means[action], means[action], slope)
-    return tuple(calibrations)
+            for name, is_own in cells.items():
+                rows = possible[:, action] & is_own
+                if not rows.any():
+                    means[name, action] = 0.0, 0.0
+                    continue
+                centre = float(tau[rows, action].mean())
+                effect, error = mean_by_customer(pseudo[rows, action], customer[rows])
+                gap = effect - centre
+                kept = max(0.0, 1 - error**2 / gap**2) if gap else 0.0
+                means[name, action] = centre + kept * gap, centre
+                scores.append(tau[rows, action] - centre)
+                outcomes.append(pseudo[rows, action] - effect)
+                customers.append(customer[rows])
+        slope = 0.0
+        if scores:
+            slope = _fit_slope(*(np.concatenate(each) for each in (scores, outcomes, customers)))
+        for (name, action), (mean, centre) in means.items():
+            calibrations[name][action] = Calibration(mean, centre, slope)
+    return {name: tuple(each) for name, each in calibrations.items()}
+
+
+def apply_calibrations(
+    tau: np.ndarray, calibrations: Mapping[str, Sequence[Calibration]], lifecycle: np.ndarray
+) -> np.ndarray:
+    """Return calibrated effects of shape (n, K); 0 in a lifecycle that has none.
+
+    Parameters
+    ----------
+    tau : shape (n, K)
+        Predicted effects.
+    calibrations
+        Lifecycle to one per action.
+    lifecycle : shape (n,)
+        Of the rows.
+
+    Returns
+    -------
+    np.ndarray
+        Currency.
+    """
+    calibrated = np.zeros_like(tau)
+    for name, each in calibrations.items():
+        rows = lifecycle == name
+        mean, centre, slope = np.array(
+            [(one.mean_effect, one.tau_mean, one.slope) for one in each]
+        ).T
+        calibrated[rows] = mean + slope * (tau[rows] - centre)
+    return calibrated
+
+
+def mean_by_customer(values: np.ndarray, customer: np.ndarray) -> tuple[float, float]:
+    """Return the mean of values, shape (n,), and its standard error, clustered by customer."""
+    mean = float(values.mean())
+    sums = np.bincount(customer, weights=values - mean)
+    return mean, float(np.sqrt(sums @ sums)) / len(values)
+
+
+def group_offers(families: Sequence[str]) -> dict[str, list[int]]:
+    """Return the offers' indices by family; control is in none."""
+    return {
+        family: [k for k in range(1, len(families)) if families[k] == family]
+        for family in sorted(set(families[1:]))
+    }
 
 
 def prove_means(
@@ -146,7 +204,7 @@ def prove_means(
     is_proven = np.zeros(len(families), dtype=bool)
     is_proven[0] = True
     quantile = float(stats.norm.ppf(PROOF_LEVEL))
-    for members in _group_offers(families):
+    for members in group_offers(families).values():
         counts = possible[:, members].sum(axis=1)
         total = max(int(counts.sum()), 1)
         sums = np.where(possible[:, members], pseudo[:, members], 0.0).sum(axis=1)
@@ -155,14 +213,6 @@ def prove_means(
         error = float(np.sqrt(per_customer @ per_customer)) / total
         is_proven[members] = mean > quantile * error
     return is_proven
-
-
-def _group_offers(families: Sequence[str]) -> list[list[int]]:
-    """Return the offers' indices, family by family; control is in none."""
-    return [
-        [k for k in range(1, len(families)) if families[k] == family]
-        for family in sorted(set(families[1:]))
-    ]
 
 
 def _fit_slope(score: np.ndarray, outcome: np.ndarray, customer: np.ndarray) -> float:

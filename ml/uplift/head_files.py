@@ -1,16 +1,20 @@
 """Uplift heads as files: LightGBM's text and one JSON; no pickle."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-import lightgbm as lgb
 import numpy as np
+import polars as pl
 
 from ml.uplift.calibration import Calibration
-from ml.uplift.heads import LifecycleHead, UpliftHeads
-
-_MODELS = ("baseline", "value", "cost")
+from ml.uplift.ensemble import Ensemble, Part
+from ml.uplift.forest import Forest
+from ml.uplift.heads import LifecycleHead, OutcomeHead, OutcomeModel, UpliftHeads
+from ml.uplift.learners import find_learner
+from ml.uplift.trial import EVIDENCE
 
 
 def save_heads(heads: UpliftHeads, folder: Path) -> None:
@@ -24,24 +28,27 @@ def save_heads(heads: UpliftHeads, folder: Path) -> None:
         Made if missing.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for name in _MODELS:
-        (folder / f"{name}.txt").write_text(getattr(heads, name).model_to_string())
+    for name in ("baseline", "added"):
+        (folder / f"{name}.txt").write_text(getattr(heads.outcome_model, name).text)
+    for name, ensemble in heads.ensembles.items():
+        _save_forests(ensemble.shared, folder / name)
+        for number, member in enumerate(ensemble.members):
+            _save_forests(member, folder / name / f"member-{number:02d}")
     summary = {
         "descriptors": heads.descriptors.tolist(),
         "feature_names": heads.feature_names,
         "schema_hash": heads.schema_hash,
-        "value_calibration": [asdict(each) for each in heads.value_calibration],
-        "cost_calibration": [asdict(each) for each in heads.cost_calibration],
-        "heads": [
-            {
-                "lifecycle": head.lifecycle,
-                "n_rows": head.n_rows.tolist(),
-                "is_supported": head.is_supported.tolist(),
-                "value_effect": head.value_effect.tolist(),
-                "cost_effect": head.cost_effect.tolist(),
+        "evidence": heads.evidence.to_dicts(),
+        "ensembles": {
+            name: {
+                "learner": ensemble.learner.name,
+                "shared": _describe_part(ensemble.shared),
+                "members": [_describe_part(member) for member in ensemble.members],
+                "is_zero_without_offer": ensemble.is_zero_without_offer,
             }
-            for head in heads.heads
-        ],
+            for name, ensemble in heads.ensembles.items()
+        },
+        "heads": [_describe_head(head) for head in heads.heads],
     }
     (folder / "heads.json").write_text(json.dumps(summary, indent=2, sort_keys=True))
 
@@ -52,7 +59,7 @@ def load_heads(folder: Path) -> UpliftHeads:
     Parameters
     ----------
     folder
-        With heads.json and the boosters' text files.
+        With heads.json and the forests' text files.
 
     Returns
     -------
@@ -60,26 +67,83 @@ def load_heads(folder: Path) -> UpliftHeads:
         Predicting exactly as those saved.
     """
     summary = json.loads((folder / "heads.json").read_text())
-    baseline, value, cost = (
-        lgb.Booster(model_str=(folder / f"{name}.txt").read_text()) for name in _MODELS
+    n_context = len(summary["feature_names"])
+    outcome_model = OutcomeModel(
+        *(Forest((folder / f"{name}.txt").read_text(), n_context) for name in ("baseline", "added"))
     )
+    ensembles = {
+        name: Ensemble(
+            learner=find_learner(each["learner"]),
+            shared=_load_part(folder / name, each["shared"], n_context),
+            members=tuple(
+                _load_part(folder / name / f"member-{number:02d}", member, n_context)
+                for number, member in enumerate(each["members"])
+            ),
+            is_zero_without_offer=each["is_zero_without_offer"],
+        )
+        for name, each in summary["ensembles"].items()
+    }
     return UpliftHeads(
-        heads=tuple(
-            LifecycleHead(
-                lifecycle=each["lifecycle"],
-                n_rows=np.array(each["n_rows"]),
-                is_supported=np.array(each["is_supported"], dtype=bool),
-                value_effect=np.array(each["value_effect"]),
-                cost_effect=np.array(each["cost_effect"]),
-            )
-            for each in summary["heads"]
-        ),
-        baseline=baseline,
-        value=value,
-        cost=cost,
+        heads=tuple(_read_head(each) for each in summary["heads"]),
+        ensembles=ensembles,
+        outcome_model=outcome_model,
         descriptors=np.array(summary["descriptors"]),
-        value_calibration=tuple(Calibration(**each) for each in summary["value_calibration"]),
-        cost_calibration=tuple(Calibration(**each) for each in summary["cost_calibration"]),
         feature_names=tuple(summary["feature_names"]),
         schema_hash=summary["schema_hash"],
+        evidence=pl.DataFrame(summary["evidence"], schema=EVIDENCE),
+    )
+
+
+def _save_forests(part: Part, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, forest in part.forests.items():
+        (folder / f"{name}.txt").write_text(forest.text)
+
+
+def _describe_part(part: Part) -> dict[str, Any]:
+    numbers = {name: each.tolist() for name, each in part.numbers.items()}
+    return {"forests": list(part.forests), "numbers": numbers}
+
+
+def _load_part(folder: Path, saved: Mapping[str, Any], n_context: int) -> Part:
+    return Part(
+        {
+            name: Forest((folder / f"{name}.txt").read_text(), n_context)
+            for name in saved["forests"]
+        },
+        {name: np.array(values) for name, values in saved["numbers"].items()},
+    )
+
+
+def _describe_head(head: LifecycleHead) -> dict[str, Any]:
+    return {
+        "lifecycle": head.lifecycle,
+        "n_rows": head.n_rows.tolist(),
+        "is_supported": head.is_supported.tolist(),
+        "outcomes": {
+            outcome: {
+                "candidate": each.candidate,
+                "mixture": dict(each.mixture),
+                "calibrations": [asdict(one) for one in each.calibrations],
+                "effect": each.effect.tolist(),
+            }
+            for outcome, each in head.outcomes.items()
+        },
+    }
+
+
+def _read_head(saved: Mapping[str, Any]) -> LifecycleHead:
+    return LifecycleHead(
+        lifecycle=saved["lifecycle"],
+        n_rows=np.array(saved["n_rows"]),
+        is_supported=np.array(saved["is_supported"], dtype=bool),
+        outcomes={
+            outcome: OutcomeHead(
+                candidate=each["candidate"],
+                mixture=each["mixture"],
+                calibrations=tuple(Calibration(**one) for one in each["calibrations"]),
+                effect=np.array(each["effect"]),
+            )
+            for outcome, each in saved["outcomes"].items()
+        },
     )

@@ -1,9 +1,15 @@
-"""Boosted trees as every head uses them: deterministic, one thread, few leaves."""
+"""Boosted trees as every learner uses them: binned once, deterministic, one thread, few leaves."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import lightgbm as lgb
 import numpy as np
+
+from ml.uplift.forest import Forest
+
+Objective = Literal["regression", "binary"]
+MAX_BINS = 63
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,58 +20,117 @@ class TreeSettings:
     n_leaves: int = 12
     minimum_leaf_rows: int = 400
     learning_rate: float = 0.1
+    ridge: float = 30.0
     seed: int = 1
+
+    def reseed(self, number: int) -> "TreeSettings":
+        """Return the settings of another member; number 0 keeps the seed."""
+        return replace(self, seed=(self.seed + 7_919 * number) % 2**31)
 
     def to_params(self) -> dict[str, object]:
         """Return LightGBM parameters."""
         return {
-            "objective": "regression",
             "num_leaves": self.n_leaves,
             "min_data_in_leaf": self.minimum_leaf_rows,
             "learning_rate": self.learning_rate,
-            "lambda_l2": 30.0,
+            "lambda_l2": self.ridge,
             "extra_trees": True,
             "feature_fraction": 0.7,
             "bagging_fraction": 0.7,
             "bagging_freq": 1,
-            "max_bin": 63,
-            "num_threads": 1,
-            "deterministic": True,
-            "force_row_wise": True,
             "seed": self.seed,
-            "verbosity": -1,
+            **_FIXED,
         }
 
 
-def fit_regression(
-    context: np.ndarray,
-    outcome: np.ndarray,
-    *,
-    weights: np.ndarray,
-    settings: TreeSettings,
-) -> lgb.Booster:
-    """Fit a boosted regression of an outcome on the context.
+_FIXED: dict[str, object] = {
+    "max_bin": MAX_BINS,
+    "feature_pre_filter": False,
+    "num_threads": 1,
+    "deterministic": True,
+    "force_row_wise": True,
+    "verbosity": -1,
+}
+
+
+@dataclass(frozen=True)
+class Binned:
+    """Decisions binned once: every model of them shares the bins.
+
+    ``dataset`` holds x and the description of the taken action, ``n_context`` says how many
+    columns are x.
+    """
+
+    dataset: lgb.Dataset
+    n_context: int
+    n_rows: int
+    n_columns: int
+
+
+def bin_decisions(context: np.ndarray, described: np.ndarray) -> Binned:
+    """Bin contexts and the descriptions of the actions taken.
 
     Parameters
     ----------
     context : shape (n, d), NaN where unknown
         Features.
-    outcome : shape (n,)
-        Realised, in its unit.
-    weights : shape (n,), >= 0
-        Of the rows.
-    settings
-        Tree settings.
+    described : shape (n, p)
+        Descriptors of the action that each row took.
 
     Returns
     -------
-    lgb.Booster
-        Predicts E[outcome | context].
+    Binned
+        At most 63 bins a column.
     """
-    dataset = lgb.Dataset(context, label=outcome, weight=weights, free_raw_data=True)
-    return lgb.train(settings.to_params(), dataset, num_boost_round=settings.n_trees)
+    columns = np.column_stack([context, described])
+    dataset = lgb.Dataset(columns, params=_FIXED, free_raw_data=True).construct()
+    return Binned(dataset, context.shape[1], *columns.shape)
 
 
-def predict(model: lgb.Booster, context: np.ndarray) -> np.ndarray:
-    """Return a model's predictions, shape (n,), outcome's unit."""
-    return np.asarray(model.predict(context, num_threads=1))
+def fit_forest(
+    binned: Binned,
+    target: np.ndarray,
+    *,
+    weights: np.ndarray,
+    settings: TreeSettings,
+    objective: Objective = "regression",
+    offset: np.ndarray | None = None,
+    is_joint: bool = True,
+) -> Forest:
+    """Fit a boosted ensemble to the rows of positive weight.
+
+    Parameters
+    ----------
+    binned
+        n decisions.
+    target : shape (n,)
+        What is predicted; 0 or 1 for 'binary', whose raw scores are log-odds.
+    weights : shape (n,), >= 0
+        Rows of weight 0 are left out.
+    settings
+        Tree settings.
+    objective
+        Squared error, or log loss.
+    offset : shape (n,), optional
+        Known part of the raw score; the forest predicts what is to be added.
+    is_joint
+        Whether it may split on the action.
+
+    Returns
+    -------
+    Forest
+        Scores are raw; 0 where no row has weight.
+    """
+    rows = np.flatnonzero(weights > 0)
+    if not len(rows):
+        return Forest("", binned.n_context)
+    dataset = binned.dataset.subset(rows).construct()
+    dataset.set_label(target[rows].astype(np.float32))
+    dataset.set_weight(weights[rows].astype(np.float32))
+    params = {**settings.to_params(), "objective": objective}
+    if offset is not None:
+        dataset.set_init_score(offset[rows])
+    if not is_joint:
+        params["interaction_constraints"] = [list(range(binned.n_context))]
+    booster = lgb.train(params, dataset, num_boost_round=settings.n_trees)
+    return Forest(booster.model_to_string(), binned.n_context)

@@ -20,6 +20,7 @@ from ml.pipeline.identify import (
 )
 from ml.pipeline.learn import (
     Snapshot,
+    describe_candidates,
     describe_heads,
     fit_candidate,
     fit_lifecycle_rule,
@@ -260,6 +261,7 @@ def uplift_heads(
             "n_decisions": snapshot.training.n_decisions,
             "mlflow_run": run.run_id,
             "heads": tabulate(heads),
+            "candidates": tabulate(describe_candidates(candidate)),
             "effects": embed_figure(figure),
         },
         data_version=dg.DataVersion(registered.policy_hash),

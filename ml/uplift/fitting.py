@@ -1,0 +1,354 @@
+"""Fitting uplift heads: candidates on trial, the winners fitted on resamples of customers."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import polars as pl
+
+from ml.core.actions import ActionSet
+from ml.core.errors import SupportError
+from ml.core.hashing import hash_text
+from ml.core.logged import LoggedDecisions
+from ml.uplift.calibration import Calibration, apply_calibrations, prove_means
+from ml.uplift.ensemble import Ensemble, fit_ensemble, resample_customers
+from ml.uplift.forest import score_forests
+from ml.uplift.heads import OUTCOMES, LifecycleHead, OutcomeHead, OutcomeModel, UpliftHeads
+from ml.uplift.learners import find_learner
+from ml.uplift.sample import Sample
+from ml.uplift.selection import (
+    N_FOLDS,
+    Candidate,
+    Judged,
+    Operate,
+    adjust_by_holm,
+    prove_heterogeneity,
+)
+from ml.uplift.trees import TreeSettings, fit_forest
+from ml.uplift.trial import CONSTANT, Confirm, OutcomeTrial, run_trial
+
+PERSONALISING_LEVEL = 0.10
+
+Progress = Callable[[str], None]
+Support = Mapping[str, tuple[np.ndarray, np.ndarray]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearningSettings:
+    """What is tried, and how the winner is fitted.
+
+    ``learners`` are names of ``ml.uplift.learners``; each is tried pooled, and with
+    ``tries_own_lifecycles`` on each lifecycle's rows alone too. The winners are fitted as
+    ``n_members`` resamples of customers.
+    """
+
+    learners: tuple[str, ...] = ("constant", "s_learner", "residual", "hurdle")
+    tries_own_lifecycles: bool = False
+    n_members: int = 10
+    trees: TreeSettings = field(default_factory=TreeSettings)
+
+    def list_candidates(self) -> list[Candidate]:
+        """Return every learner in each scope; the constant effect is always among them."""
+        names = dict.fromkeys((CONSTANT, *self.learners))
+        scopes = (True, False) if self.tries_own_lifecycles else (True,)
+        return [Candidate(find_learner(name), scope) for name in names for scope in scopes]
+
+
+def fit_uplift_heads(
+    logged: LoggedDecisions,
+    *,
+    actions: ActionSet,
+    minimum_support: int,
+    seed: int,
+    settings: LearningSettings | None = None,
+    operate: Operate | None = None,
+    progress: Progress = lambda message: None,
+) -> UpliftHeads:
+    """Fit value and cost effects of all actions by the candidates that prove best.
+
+    Every candidate predicts customers that it wasn't fitted on. Per lifecycle and outcome, those
+    whose doubly robust risk is not proven above the best one's are shortlisted; of these the value
+    heads take the one whose policy at the operating budget is worth most on a fold that nothing
+    was fitted or chosen on, if it beats the lowest risk's by more than a standard error. Rows are
+    weighted by mean propensity over propensity, which makes the log as if randomised alike for
+    everybody. Slopes are calibrated per family; a family whose effects are not proven to differ
+    between customers (Holm over families and outcomes, family-wise 10 %) abstains: each of its
+    offers has its lifecycle's mean. A family that abstains on value is offered only if its mean
+    net value is proven positive. Outcomes are capped at their 99.5 % quantile for learning alone.
+
+    Parameters
+    ----------
+    logged
+        Matured decisions of training customers alone, each with its full propensity vector.
+    actions
+        The action set of the log.
+    minimum_support
+        Fewest rows of an action in a lifecycle; below it the action is not offered there.
+    seed
+        Of trees, folds and resamples.
+    settings
+        Candidates, members, trees; None takes the defaults.
+    operate
+        The policy that effects lead to at the operating budget. None: risk alone chooses.
+    progress
+        Called with a line per step.
+
+    Returns
+    -------
+    UpliftHeads
+        With a head for each lifecycle that has enough controls.
+
+    Raises
+    ------
+    SupportError
+        If no lifecycle has ``minimum_support`` controls.
+    """
+    settings = settings or LearningSettings()
+    settings = replace(settings, trees=replace(settings.trees, seed=seed % 2**31))
+    support = _count_support(logged, minimum_support, progress)
+    if not support:
+        raise SupportError(
+            f"no lifecycle has {minimum_support} decisions without an offer: explore longer, "
+            "or lower minimum_support in programme.json"
+        )
+    trials = _hold_trials(logged, actions, seed=seed, settings=settings, progress=progress)
+    chosen: dict[str, dict[str, str]] = {}
+    evidence = []
+    for outcome in ("cost", "value"):
+        confirm = None
+        if outcome == "value" and operate is not None:
+            confirm = _confirm_by_policy(operate, trials, chosen["cost"], logged)
+        chosen[outcome], table = trials[outcome].choose(list(support), confirm=confirm)
+        evidence.append(table)
+    p_values = adjust_by_holm(
+        {
+            (outcome, family): p_value
+            for outcome, trial in trials.items()
+            for family, p_value in prove_heterogeneity(trial.raw, trial.judged, seed=seed).items()
+        }
+    )
+    calibrations = {}
+    for outcome, trial in trials.items():
+        for name, each in trial.judged.calibrate(trial.stitch(chosen[outcome])).items():
+            calibrations[outcome, name] = tuple(
+                one
+                if p_values.get((outcome, family), 1.0) <= PERSONALISING_LEVEL
+                else one.abstain()
+                for one, family in zip(each, actions.families, strict=True)
+            )
+    is_proven = _prove_families(trials, calibrations, list(support), actions)
+    if not is_proven.all():
+        unproven = [actions.action_ids[action] for action in np.flatnonzero(~is_proven)]
+        progress(f"not offered, since neither ranking nor mean is proven: {', '.join(unproven)}")
+    heads = tuple(
+        _describe_head(name, support[name], is_proven, trials, chosen, calibrations)
+        for name in support
+    )
+    return UpliftHeads(
+        heads=heads,
+        ensembles=_fit_winners(trials, chosen, logged, settings, seed, progress),
+        outcome_model=_fit_outcome_model(trials["value"].sample, settings.trees),
+        descriptors=trials["value"].sample.descriptors,
+        feature_names=logged.contexts.feature_names,
+        schema_hash=logged.contexts.schema_hash,
+        evidence=pl.concat(evidence),
+    )
+
+
+def describe_actions(actions: ActionSet) -> np.ndarray:
+    """Return the actions as the models see them: alike where they are alike.
+
+    Parameters
+    ----------
+    actions
+        K actions.
+
+    Returns
+    -------
+    np.ndarray
+        Shape (K, p): face value, then one indicator per family, per channel and per offer;
+        control has 0 in all.
+    """
+    is_offer = np.arange(actions.n_actions) > 0
+    columns = [actions.face_values]
+    for names in (actions.families, actions.channels, actions.action_ids):
+        columns += [is_offer & (np.array(names) == level) for level in sorted(set(names[1:]))]
+    return np.column_stack(columns)
+
+
+def _hold_trials(
+    logged: LoggedDecisions,
+    actions: ActionSet,
+    *,
+    seed: int,
+    settings: LearningSettings,
+    progress: Progress,
+) -> dict[str, OutcomeTrial]:
+    """Put the candidates on trial for each outcome."""
+    hashed = hash_text(logged.contexts.frame["customer_id"], salt=f"fold-{seed}")
+    fold = (hashed % np.uint64(N_FOLDS)).astype(np.int64)
+    value = Sample(
+        context=logged.contexts.context,
+        descriptors=describe_actions(actions),
+        action=logged.action,
+        logging_policy=logged.logging_policy,
+        outcome=logged.value,
+        # The confirming fold is judged by models of the first two.
+        fold=fold // 2,
+        is_in_scope=np.ones(logged.n_decisions, dtype=bool),
+        is_zero_without_offer=False,
+    )
+    judged = Judged(
+        pseudo=np.zeros((logged.n_decisions, actions.n_actions)),
+        possible=value.is_possible,
+        fold=fold,
+        customer=logged.customer,
+        lifecycle=logged.contexts.frame["lifecycle"].to_numpy(),
+        families=actions.families,
+    )
+    samples = {"value": value, "cost": value.with_outcome(logged.cost, is_zero_without_offer=True)}
+    return {
+        outcome: run_trial(
+            outcome,
+            samples[outcome],
+            judged,
+            settings.list_candidates(),
+            settings=settings.trees,
+            progress=progress,
+        )
+        for outcome in OUTCOMES
+    }
+
+
+def _confirm_by_policy(
+    operate: Operate,
+    trials: Mapping[str, OutcomeTrial],
+    cost_choice: Mapping[str, str],
+    logged: LoggedDecisions,
+) -> Confirm:
+    """Return what value effects are worth, deciding with the cost heads chosen already."""
+    cost = trials["cost"]
+    effects = np.zeros_like(cost.judged.pseudo)
+    for name, candidate in cost_choice.items():
+        rows = cost.judged.lifecycle == name
+        effects[rows] = cost.calibrated[candidate][rows]
+    net = trials["value"].judged.pseudo - cost.judged.pseudo
+
+    def confirm(value_effect: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        eligible = logged.contexts.eligible[rows]
+        policy = operate(value_effect, np.maximum(effects[rows], 0.0), eligible)
+        return np.asarray((policy * net[rows]).sum(axis=1))
+
+    return confirm
+
+
+def _prove_families(
+    trials: Mapping[str, OutcomeTrial],
+    calibrations: Mapping[tuple[str, str], tuple[Calibration, ...]],
+    lifecycles: list[str],
+    actions: ActionSet,
+) -> np.ndarray:
+    """Return which actions' family is proven, by its ranking or its mean, shape (K,), bool."""
+    value, cost = trials["value"].judged, trials["cost"].judged
+    is_proven = prove_means(
+        value.pseudo - cost.pseudo,
+        value.possible,
+        families=actions.families,
+        customer=value.customer,
+    )
+    is_proven |= np.array([each.slope > 0 for each in calibrations["value", lifecycles[0]]])
+    return is_proven
+
+
+def _describe_head(
+    name: str,
+    support: tuple[np.ndarray, np.ndarray],
+    is_proven: np.ndarray,
+    trials: Mapping[str, OutcomeTrial],
+    chosen: Mapping[str, Mapping[str, str]],
+    calibrations: Mapping[tuple[str, str], tuple[Calibration, ...]],
+) -> LifecycleHead:
+    """Return one lifecycle's head with its mean effects."""
+    n_rows, has_rows = support
+    is_supported = has_rows & is_proven
+    outcomes = {}
+    for outcome, trial in trials.items():
+        rows = trial.judged.lifecycle == name
+        own = calibrations[outcome, name]
+        effects = apply_calibrations(
+            trial.raw[chosen[outcome][name]][rows], {name: own}, trial.judged.lifecycle[rows]
+        )
+        outcomes[outcome] = OutcomeHead(
+            candidate=chosen[outcome][name],
+            mixture={
+                _name_ensemble(outcome, name, candidate): weight
+                for candidate, weight in trial.resolve(name, chosen[outcome][name]).items()
+            },
+            calibrations=own,
+            effect=np.where(is_supported, effects.mean(axis=0), 0.0),
+        )
+    return LifecycleHead(name, n_rows, is_supported, outcomes)
+
+
+def _name_ensemble(outcome: str, lifecycle: str, candidate: str) -> str:
+    """Return the name of a fitted ensemble; pooled ones are shared by lifecycles."""
+    learner, _, own = candidate.partition(", ")
+    return f"{outcome}-{learner}-{lifecycle if own else 'pooled'}"
+
+
+def _fit_winners(
+    trials: Mapping[str, OutcomeTrial],
+    chosen: Mapping[str, Mapping[str, str]],
+    logged: LoggedDecisions,
+    settings: LearningSettings,
+    seed: int,
+    progress: Progress,
+) -> dict[str, Ensemble]:
+    """Fit the chosen candidates on resamples of all training customers."""
+    resamples = resample_customers(logged.customer, n_members=settings.n_members, seed=seed)
+    ensembles: dict[str, Ensemble] = {}
+    for outcome, trial in trials.items():
+        for lifecycle, winner in chosen[outcome].items():
+            for candidate in trial.resolve(lifecycle, winner):
+                name = _name_ensemble(outcome, lifecycle, candidate)
+                if name in ensembles:
+                    continue
+                learner, _, own = candidate.partition(", ")
+                sample = trial.sample
+                if own:
+                    sample = sample.restrict(trial.judged.lifecycle == lifecycle)
+                ensembles[name] = fit_ensemble(
+                    find_learner(learner), sample, settings=settings.trees, resamples=resamples
+                )
+                progress(f"{outcome}: {candidate} fitted on {settings.n_members} resamples")
+    return ensembles
+
+
+def _fit_outcome_model(sample: Sample, settings: TreeSettings) -> OutcomeModel:
+    """Fit the mean value on all rows."""
+    weights = sample.weights
+    baseline = fit_forest(
+        sample.binned, sample.capped, weights=weights, settings=settings, is_joint=False
+    )
+    explained = score_forests([baseline], sample.context, sample.descriptors)[0]
+    added = fit_forest(sample.binned, sample.capped - explained, weights=weights, settings=settings)
+    return OutcomeModel(baseline, added)
+
+
+def _count_support(
+    logged: LoggedDecisions, minimum_support: int, progress: Progress
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return rows and support per action of each lifecycle with enough controls."""
+    lifecycle = logged.contexts.frame["lifecycle"].to_numpy()
+    policy = logged.logging_policy
+    # Both arms must have been possible, else the comparison has no common ground.
+    possible = (policy > 0) & (policy[:, :1] > 0)
+    taken = np.eye(policy.shape[1], dtype=bool)[logged.action] & possible
+    support = {}
+    for name in sorted(set(lifecycle)):
+        n_rows = taken[lifecycle == name].sum(axis=0)
+        if n_rows[0] < minimum_support:
+            progress(f"{name}: {n_rows[0]} controls, fewer than {minimum_support}: no head")
+            continue
+        support[str(name)] = n_rows, n_rows >= minimum_support
+    return support

@@ -1,0 +1,45 @@
+"""Doubly robust pseudo-outcomes, cross-fitted, regressed on x: one forest per action.
+
+Kennedy (2023), Electronic Journal of Statistics 17(2), algorithm 1.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from ml.uplift.ensemble import Learner, Part, Prepared
+from ml.uplift.nuisance import cross_fit_means, make_pseudo_outcomes
+from ml.uplift.sample import Sample, Scores, refuse_zero_control
+from ml.uplift.trees import TreeSettings, fit_forest
+
+
+def _prepare(sample: Sample, settings: TreeSettings) -> Prepared:
+    pseudo = make_pseudo_outcomes(sample, cross_fit_means(sample, settings=settings))
+    return Prepared(arrays={"pseudo": pseudo})
+
+
+def _fit(sample: Sample, prepared: Prepared, counts: np.ndarray, settings: TreeSettings) -> Part:
+    # The pseudo-outcome holds the log's correction already.
+    rows = counts * sample.is_usable
+    forests = {
+        f"effect_{action}": fit_forest(
+            sample.binned,
+            prepared.arrays["pseudo"][:, action],
+            weights=rows * sample.is_possible[:, action],
+            settings=settings,
+            is_joint=False,
+        )
+        for action in range(1, sample.n_actions)
+        if (rows * sample.is_possible[:, action] > 0).any()
+    }
+    return Part(forests)
+
+
+def _combine(
+    scores: Scores, numbers: Mapping[str, np.ndarray], shape: tuple[int, int]
+) -> np.ndarray:
+    nothing = np.zeros(shape[0])
+    return np.column_stack([scores.get(f"effect_{action}", nothing) for action in range(shape[1])])
+
+
+LEARNER = Learner("dr_learner", _combine, _fit, _prepare, refuse_zero_control)

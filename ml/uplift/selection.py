@@ -1,0 +1,301 @@
+"""Which learner serves a lifecycle: by doubly robust risk, then by the value of its policy."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import numpy as np
+import polars as pl
+from scipy import stats
+
+from ml.uplift.calibration import (
+    Calibration,
+    apply_calibrations,
+    calibrate_effects,
+    group_offers,
+    mean_by_customer,
+)
+from ml.uplift.ensemble import Learner, fit_ensemble
+from ml.uplift.sample import Sample
+from ml.uplift.trees import TreeSettings
+
+N_FOLDS = 4
+CONFIRMING_FOLD = 3
+POOLED = "pooled"
+SHORTLIST_LEVEL = 0.95
+
+Key = TypeVar("Key")
+Operate = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+"""(value_effect, cost_effect, eligible), each (m, K), to the policy at the operating budget."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A learner and what it learns from: every lifecycle's rows (``pooled``), or its own alone."""
+
+    learner: Learner
+    is_pooled: bool
+
+    @property
+    def name(self) -> str:
+        """Such as 'hurdle' or 'hurdle, own'."""
+        return self.learner.name if self.is_pooled else f"{self.learner.name}, own"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What candidates are judged on: n rows of one outcome.
+
+    ``pseudo`` and ``possible`` have shape (n, K); ``fold``, ``customer`` (n,), int; ``lifecycle``
+    (n,), text; ``families`` K names.
+    """
+
+    pseudo: np.ndarray
+    possible: np.ndarray
+    fold: np.ndarray
+    customer: np.ndarray
+    lifecycle: np.ndarray
+    families: Sequence[str]
+
+    def calibrate(self, tau: np.ndarray) -> dict[str, tuple[Calibration, ...]]:
+        """Return the calibrations of predicted effects, shape (n, K), by lifecycle and action."""
+        return calibrate_effects(
+            self.pseudo,
+            tau,
+            self.possible,
+            families=self.families,
+            lifecycle=self.lifecycle,
+            customer=self.customer,
+        )
+
+    def with_pseudo(self, pseudo: np.ndarray) -> "Judged":
+        """Return the same rows with an outcome's pseudo-outcomes, shape (n, K)."""
+        return replace(self, pseudo=pseudo)
+
+    def take(self, rows: np.ndarray) -> "Judged":
+        """Return the given rows (bool mask, shape (n,))."""
+        return Judged(
+            self.pseudo[rows],
+            self.possible[rows],
+            self.fold[rows],
+            self.customer[rows],
+            self.lifecycle[rows],
+            self.families,
+        )
+
+
+def cross_predict(
+    candidate: Candidate,
+    sample: Sample,
+    *,
+    fold: np.ndarray,
+    lifecycle: np.ndarray,
+    settings: TreeSettings,
+) -> np.ndarray:
+    """Predict every row's effects by a candidate fitted on other customers.
+
+    The first three folds predict each other and never see the confirming one, which is predicted
+    by all three: on it nothing was fitted, calibrated or chosen.
+
+    Parameters
+    ----------
+    candidate
+        What is fitted.
+    sample
+        n decisions and one outcome.
+    fold : shape (n,), int in 0 to 3
+        Of the customer.
+    lifecycle : shape (n,)
+        Of the decision.
+    settings
+        Tree settings.
+
+    Returns
+    -------
+    np.ndarray
+        Shape (n, K), currency.
+
+    Raises
+    ------
+    SupportError
+        If the learner refuses rows that it would learn from; the message says why.
+    """
+    effects = np.zeros((sample.n_rows, sample.n_actions))
+    scopes = [np.ones(sample.n_rows, dtype=bool)]
+    if not candidate.is_pooled:
+        scopes = [lifecycle == name for name in np.unique(lifecycle)]
+    for scope in scopes:
+        for held in range(N_FOLDS):
+            rows = scope & (fold == held)
+            own = sample.restrict(scope & (fold != held) & (fold != CONFIRMING_FOLD))
+            if rows.any():
+                ensemble = fit_ensemble(candidate.learner, own, settings=settings)
+                effects[rows] = ensemble.predict(sample.context[rows], sample.descriptors).mean
+    return effects
+
+
+def calibrate_across(tau: np.ndarray, judged: Judged) -> np.ndarray:
+    """Return effects with each fold's slope taken from the other folds, shape (n, K).
+
+    Parameters
+    ----------
+    tau : shape (n, K)
+        Predicted by models of other customers.
+    judged
+        The same rows.
+
+    Returns
+    -------
+    np.ndarray
+        Currency; the confirming fold's slope comes from the others, and serves none of them.
+    """
+    calibrated = np.empty_like(tau)
+    for held in range(N_FOLDS):
+        others = (judged.fold != held) & (judged.fold != CONFIRMING_FOLD)
+        calibrations = judged.take(others).calibrate(tau[others])
+        rows = judged.fold == held
+        calibrated[rows] = apply_calibrations(tau[rows], calibrations, judged.lifecycle[rows])
+    return calibrated
+
+
+def compare_risks(
+    effects: Mapping[str, np.ndarray], judged: Judged, *, against: str
+) -> pl.DataFrame:
+    """Compare candidates' doubly robust risk with one of them, paired, on the tuning folds.
+
+    risk = mean over rows of sum_a (psi_a - tau_a)^2 where a and control were possible.
+
+    Parameters
+    ----------
+    effects : name to shape (n, K)
+        Calibrated, of rows that their models didn't see.
+    judged
+        The same rows.
+    against
+        The name to compare with.
+
+    Returns
+    -------
+    pl.DataFrame
+        candidate, risk_difference (below 0: better), standard_error (clustered by customer).
+    """
+    tuning = judged.fold != CONFIRMING_FOLD
+    part = judged.take(tuning)
+    base = _lose(effects[against][tuning], part)
+    rows = []
+    for name, tau in effects.items():
+        difference = _lose(tau[tuning], part) - base
+        mean, error = mean_by_customer(difference, part.customer)
+        rows.append({"candidate": name, "risk_difference": mean, "standard_error": error})
+    return pl.DataFrame(rows)
+
+
+def prove_heterogeneity(
+    effects: Mapping[str, np.ndarray], judged: Judged, *, seed: int, n_draws: int = 4_000
+) -> dict[str, float]:
+    """Return the probability, by family, of rankings as good as these if effects were constant.
+
+    A candidate's score is the covariance of its effects with the pseudo-outcomes, both centred by
+    lifecycle and action, over its standard error clustered by customer. The statistic sums each
+    lifecycle's best score; under constant effects scores are normal with the correlations that
+    are seen, so having chosen the best is paid for.
+
+    Parameters
+    ----------
+    effects : name to shape (n, K)
+        Of rows that their models didn't see.
+    judged
+        The same rows.
+    seed
+        Of the draws.
+    n_draws
+        From the null.
+
+    Returns
+    -------
+    dict
+        Family to p-value.
+    """
+    random = np.random.default_rng([seed, 72])
+    proven = {}
+    for family, members in group_offers(judged.families).items():
+        statistic, null = 0.0, np.zeros(n_draws)
+        for name in np.unique(judged.lifecycle):
+            rows = judged.lifecycle == name
+            part = judged.take(rows)
+            scores = np.column_stack(
+                [_score_ranking(tau[rows], part, members) for tau in effects.values()]
+            )  # (customers, candidates)
+            scores = scores[:, (scores != 0).any(axis=0)]
+            if not scores.shape[1]:
+                continue
+            length = np.sqrt((scores**2).sum(axis=0))
+            statistic += float((scores.sum(axis=0) / length).max())
+            correlation = (scores / length).T @ (scores / length)
+            values, vectors = np.linalg.eigh(correlation)
+            root = vectors * np.sqrt(np.maximum(values, 0.0))
+            null += (random.standard_normal((n_draws, len(values))) @ root.T).max(axis=1)
+        proven[family] = float((1 + (null >= statistic).sum()) / (1 + n_draws))
+    return proven
+
+
+def adjust_by_holm(p_values: Mapping[Key, float]) -> dict[Key, float]:
+    """Return Holm's adjusted p-values: those below a level keep the family-wise error below it.
+
+    Parameters
+    ----------
+    p_values
+        One per hypothesis.
+
+    Returns
+    -------
+    dict
+        In the same order.
+    """
+    ordered = sorted(p_values, key=p_values.__getitem__)
+    adjusted: dict[Key, float] = {}
+    running = 0.0
+    for position, name in enumerate(ordered):
+        running = max(running, min(1.0, (len(ordered) - position) * p_values[name]))
+        adjusted[name] = running
+    return {name: adjusted[name] for name in p_values}
+
+
+def shortlist(risks: pl.DataFrame, effects: Mapping[str, np.ndarray], judged: Judged) -> list[str]:
+    """Return the candidates whose risk is not proven above the best one's, best first.
+
+    Parameters
+    ----------
+    risks
+        As ``compare_risks`` gives them.
+    effects, judged
+        As there.
+
+    Returns
+    -------
+    list
+        Names.
+    """
+    ordered = risks.sort("risk_difference")["candidate"].to_list()
+    paired = compare_risks({name: effects[name] for name in ordered}, judged, against=ordered[0])
+    limit = float(stats.norm.ppf(SHORTLIST_LEVEL))
+    is_kept = paired["risk_difference"] <= limit * paired["standard_error"]
+    return [name for name, kept in zip(ordered, is_kept, strict=True) if kept]
+
+
+def _lose(tau: np.ndarray, judged: Judged) -> np.ndarray:
+    """Return each row's squared error, shape (n,)."""
+    return np.asarray((judged.possible * (judged.pseudo - tau) ** 2)[:, 1:].sum(axis=1))
+
+
+def _score_ranking(tau: np.ndarray, judged: Judged, members: Sequence[int]) -> np.ndarray:
+    """Return each customer's part of the covariance of effects and pseudo-outcomes."""
+    total = np.zeros(len(tau))
+    for action in members:
+        rows = judged.possible[:, action]
+        if rows.any():
+            score = tau[rows, action] - tau[rows, action].mean()
+            total[rows] += score * (
+                judged.pseudo[rows, action] - judged.pseudo[rows, action].mean()
+            )
+    return np.bincount(judged.customer, weights=total)
