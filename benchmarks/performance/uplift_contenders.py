@@ -17,7 +17,7 @@ import numpy as np
 
 Score = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 _SHARES = (0.4, 0.2, 0.2, 0.2)
-_MEMBERS = 5
+_MEMBERS = 10
 
 
 def main(name: str, file: str) -> None:

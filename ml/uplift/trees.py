@@ -16,10 +16,10 @@ MAX_BINS = 63
 class TreeSettings:
     """LightGBM settings shared by every model of the heads."""
 
-    n_trees: int = 100
-    n_leaves: int = 12
-    minimum_leaf_rows: int = 400
-    learning_rate: float = 0.1
+    n_trees: int = 60
+    n_leaves: int = 16
+    minimum_leaf_rows: int = 200
+    learning_rate: float = 0.15
     ridge: float = 30.0
     seed: int = 1
 
@@ -36,8 +36,6 @@ class TreeSettings:
             "lambda_l2": self.ridge,
             "extra_trees": True,
             "feature_fraction": 0.7,
-            "bagging_fraction": 0.7,
-            "bagging_freq": 1,
             "seed": self.seed,
             **_FIXED,
         }

@@ -192,8 +192,12 @@ def _take_best(
     worth: Mapping[str, tuple[np.ndarray, np.ndarray]],
     customer: np.ndarray,
 ) -> str:
-    """Return the most valuable candidate if it beats the lowest risk's by a standard error."""
-    first = listed[0]
+    """Return the stack if it is listed, else the lowest risk; or what is worth more than that.
+
+    Candidates that risk can't tell apart are better averaged than drawn from. More worth means by
+    more than a standard error.
+    """
+    first = STACK if STACK in listed else listed[0]
     if not worth:
         return first
     best = max(listed, key=lambda name: float(worth[name][0].mean()))
