@@ -117,7 +117,7 @@ def _choose(
             outcome,
             sample,
             judged,
-            settings.list_candidates(),
+            settings.list_candidates(outcome),
             settings=settings.trees,
             progress=lambda line: None,
         )

@@ -37,21 +37,26 @@ Support = Mapping[str, tuple[np.ndarray, np.ndarray]]
 class LearningSettings:
     """What is tried, and how the winner is fitted.
 
-    ``learners`` are names of ``ml.uplift.learners``; each is tried pooled, and with
-    ``tries_own_lifecycles`` on each lifecycle's rows alone too. The winners are fitted as
-    ``n_members`` resamples of customers.
+    ``value_learners`` and ``cost_learners`` are names of ``ml.uplift.learners``; each is tried
+    pooled, and with ``tries_own_lifecycles`` on each lifecycle's rows alone too. The winners are
+    fitted as ``n_members`` resamples of customers.
     """
 
-    learners: tuple[str, ...] = ("constant", "s_learner", "residual", "hurdle")
+    value_learners: tuple[str, ...] = ("residual", "hurdle")
+    cost_learners: tuple[str, ...] = ("s_learner", "hurdle")
     tries_own_lifecycles: bool = False
     n_members: int = 10
     trees: TreeSettings = field(default_factory=TreeSettings)
 
-    def list_candidates(self) -> list[Candidate]:
-        """Return every learner in each scope; the constant effect is always among them."""
-        names = dict.fromkeys((CONSTANT, *self.learners))
+    def list_candidates(self, outcome: str) -> list[Candidate]:
+        """Return an outcome's learners in each scope; the constant effect is always among them."""
+        learners = {"value": self.value_learners, "cost": self.cost_learners}[outcome]
         scopes = (True, False) if self.tries_own_lifecycles else (True,)
-        return [Candidate(find_learner(name), scope) for name in names for scope in scopes]
+        return [
+            Candidate(find_learner(name), scope)
+            for name in dict.fromkeys((CONSTANT, *learners))
+            for scope in scopes
+        ]
 
 
 def fit_uplift_heads(
@@ -212,7 +217,7 @@ def _hold_trials(
             outcome,
             samples[outcome],
             judged,
-            settings.list_candidates(),
+            settings.list_candidates(outcome),
             settings=settings.trees,
             progress=progress,
         )

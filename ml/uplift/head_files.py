@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from ml.core.errors import ContractError
 from ml.uplift.calibration import Calibration
 from ml.uplift.ensemble import Ensemble, Part
 from ml.uplift.forest import Forest
@@ -65,8 +66,18 @@ def load_heads(folder: Path) -> UpliftHeads:
     -------
     UpliftHeads
         Predicting exactly as those saved.
+
+    Raises
+    ------
+    ContractError
+        If an earlier version of this software wrote them.
     """
     summary = json.loads((folder / "heads.json").read_text())
+    if "ensembles" not in summary:
+        raise ContractError(
+            "the policy's heads were written by an earlier version and can't be read: begin a new "
+            "state folder, or go back to that version"
+        )
     n_context = len(summary["feature_names"])
     outcome_model = OutcomeModel(
         *(Forest((folder / f"{name}.txt").read_text(), n_context) for name in ("baseline", "added"))

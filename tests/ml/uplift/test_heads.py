@@ -106,6 +106,12 @@ def test_saved_heads_predict_the_same_to_the_bit(fitted, tmp_path):
     ]
 
 
+def test_heads_of_an_earlier_version_are_refused(tmp_path):
+    (tmp_path / "heads.json").write_text('{"schema_hash": "x"}')
+    with pytest.raises(ContractError, match="earlier version"):
+        load_heads(tmp_path)
+
+
 def test_same_data_same_heads(fitted):
     heads, logged, _ = fitted
     again, _, _ = _fit(1)
