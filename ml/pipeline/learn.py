@@ -23,6 +23,7 @@ from ml.pipeline.policies import (
 )
 from ml.uplift.fitting import LearningSettings, fit_uplift_heads
 from ml.uplift.heads import UpliftHeads
+from ml.uplift.report import HeadReport
 
 
 @dataclass(frozen=True)
@@ -241,8 +242,8 @@ def _compare_with_control(
     return means[0][0] - means[1][0], means[0][1] - means[1][1]
 
 
-def describe_candidates(candidate: BudgetedPolicy) -> pl.DataFrame:
-    """Return why each learner serves or doesn't: one row per outcome, lifecycle and candidate.
+def report_candidate(candidate: BudgetedPolicy) -> HeadReport:
+    """Return what the training found out about a candidate's heads.
 
     Parameters
     ----------
@@ -251,10 +252,10 @@ def describe_candidates(candidate: BudgetedPolicy) -> pl.DataFrame:
 
     Returns
     -------
-    pl.DataFrame
-        Columns of ``ml.uplift.trial.EVIDENCE``.
+    HeadReport
+        Why each learner serves; calibration, ranking and efficiency of each offer.
     """
-    return _heads_of(candidate).evidence
+    return _heads_of(candidate).report
 
 
 def describe_heads(candidate: BudgetedPolicy) -> pl.DataFrame:
@@ -268,9 +269,9 @@ def describe_heads(candidate: BudgetedPolicy) -> pl.DataFrame:
     Returns
     -------
     pl.DataFrame
-        lifecycle, action_id, n_rows, is_supported; for value and cost the learner, the effect
-        (mean, currency per decision) and the slope (of the offer's family; 0 = abstains and uses
-        the mean).
+        lifecycle, action_id, n_rows, is_supported, refusal; for value and cost the learner, the
+        effect (mean, currency per decision) and the slope (of the offer's family; 0 = abstains and
+        uses the mean).
     """
     names, heads = candidate.actions.action_ids, _heads_of(candidate)
     return pl.DataFrame(
@@ -280,6 +281,7 @@ def describe_heads(candidate: BudgetedPolicy) -> pl.DataFrame:
                 "action_id": names[action],
                 "n_rows": int(head.n_rows[action]),
                 "is_supported": bool(head.is_supported[action]),
+                "refusal": head.refusals[action],
                 **{
                     f"{outcome}_{key}": figure
                     for outcome, each in head.outcomes.items()

@@ -162,3 +162,41 @@ def render_png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     return buffer.getvalue()
+
+
+def plot_calibration(bins: pl.DataFrame, *, currency: str) -> Figure:
+    """Plot realised against predicted effects by fifth of the prediction, value and cost.
+
+    Parameters
+    ----------
+    bins
+        Columns of ``ml.uplift.report.BINS``.
+    currency
+        Unit.
+
+    Returns
+    -------
+    Figure
+        One line per offer with 95 % intervals; on the diagonal, predictions are right.
+    """
+    figure = Figure(figsize=(11, 4.8), layout="constrained")
+    for axes, outcome in zip(figure.subplots(1, 2), ("value", "cost"), strict=True):
+        mine = bins.filter(pl.col("outcome") == outcome)
+        for (name,), rows in mine.group_by("action_id", maintain_order=True):
+            realised = rows["realised"].to_numpy()
+            axes.errorbar(
+                rows["predicted"].to_numpy(),
+                realised,
+                yerr=[realised - rows["low"].to_numpy(), rows["high"].to_numpy() - realised],
+                marker="o",
+                ms=4,
+                lw=1,
+                elinewidth=0.7,
+                label=name,
+            )
+        axes.axline((0, 0), slope=1, color="black", lw=0.8, ls=":")
+        axes.set_xlabel(f"predicted {outcome} effect, {currency} per decision")
+        axes.set_ylabel(f"realised {outcome} effect, {currency} per decision")
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.axes[0].legend(frameon=False, fontsize=7)
+    return figure

@@ -15,6 +15,7 @@ from ml.uplift.ensemble import Ensemble, fit_ensemble, resample_customers
 from ml.uplift.forest import score_forests
 from ml.uplift.heads import OUTCOMES, LifecycleHead, OutcomeHead, OutcomeModel, UpliftHeads
 from ml.uplift.learners import find_learner
+from ml.uplift.report import report_heads
 from ml.uplift.sample import Sample
 from ml.uplift.selection import (
     N_FOLDS,
@@ -30,7 +31,14 @@ from ml.uplift.trial import CONSTANT, Confirm, OutcomeTrial, run_trial
 PERSONALISING_LEVEL = 0.10
 
 Progress = Callable[[str], None]
-Support = Mapping[str, tuple[np.ndarray, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Support:
+    """One lifecycle's decisions per action, shape (K,), and why an action has too few; or empty."""
+
+    n_rows: np.ndarray
+    refusals: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +96,8 @@ def fit_uplift_heads(
     actions
         The action set of the log.
     minimum_support
-        Fewest rows of an action in a lifecycle; below it the action is not offered there.
+        Fewest rows of an action in a lifecycle, or of its family there if all lifecycles together
+        have so many of the action; below it the action is not offered there.
     seed
         Of trees, folds and resamples.
     settings
@@ -110,7 +119,7 @@ def fit_uplift_heads(
     """
     settings = settings or LearningSettings()
     settings = replace(settings, trees=replace(settings.trees, seed=seed % 2**31))
-    support = _count_support(logged, minimum_support, progress)
+    support = _count_support(logged, actions, minimum_support, progress)
     if not support:
         raise SupportError(
             f"no lifecycle has {minimum_support} decisions without an offer: explore longer, "
@@ -134,7 +143,9 @@ def fit_uplift_heads(
     )
     calibrations = {}
     for outcome, trial in trials.items():
-        for name, each in trial.judged.calibrate(trial.stitch(chosen[outcome])).items():
+        for name, each in trial.judged.calibrate(
+            trial.stitch(chosen[outcome], is_calibrated=False)
+        ).items():
             calibrations[outcome, name] = tuple(
                 one
                 if p_values.get((outcome, family), 1.0) <= PERSONALISING_LEVEL
@@ -156,7 +167,13 @@ def fit_uplift_heads(
         descriptors=trials["value"].sample.descriptors,
         feature_names=logged.contexts.feature_names,
         schema_hash=logged.contexts.schema_hash,
-        evidence=pl.concat(evidence),
+        report=report_heads(
+            trials,
+            chosen,
+            evidence=pl.concat(evidence),
+            action_ids=actions.action_ids,
+            seed=seed,
+        ),
     )
 
 
@@ -233,10 +250,7 @@ def _confirm_by_policy(
 ) -> Confirm:
     """Return what value effects are worth, deciding with the cost heads chosen already."""
     cost = trials["cost"]
-    effects = np.zeros_like(cost.judged.pseudo)
-    for name, candidate in cost_choice.items():
-        rows = cost.judged.lifecycle == name
-        effects[rows] = cost.calibrated[candidate][rows]
+    effects = cost.stitch(cost_choice)
     net = trials["value"].judged.pseudo - cost.judged.pseudo
 
     def confirm(value_effect: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -267,15 +281,18 @@ def _prove_families(
 
 def _describe_head(
     name: str,
-    support: tuple[np.ndarray, np.ndarray],
+    support: Support,
     is_proven: np.ndarray,
     trials: Mapping[str, OutcomeTrial],
     chosen: Mapping[str, Mapping[str, str]],
     calibrations: Mapping[tuple[str, str], tuple[Calibration, ...]],
 ) -> LifecycleHead:
     """Return one lifecycle's head with its mean effects."""
-    n_rows, has_rows = support
-    is_supported = has_rows & is_proven
+    refusals = tuple(
+        refusal or ("" if proven else "neither its family's ranking nor its mean is proven")
+        for refusal, proven in zip(support.refusals, is_proven, strict=True)
+    )
+    is_supported = np.array([not refusal for refusal in refusals])
     outcomes = {}
     for outcome, trial in trials.items():
         rows = trial.judged.lifecycle == name
@@ -292,7 +309,7 @@ def _describe_head(
             calibrations=own,
             effect=np.where(is_supported, effects.mean(axis=0), 0.0),
         )
-    return LifecycleHead(name, n_rows, is_supported, outcomes)
+    return LifecycleHead(name, support.n_rows, refusals, outcomes)
 
 
 def _name_ensemble(outcome: str, lifecycle: str, candidate: str) -> str:
@@ -341,19 +358,36 @@ def _fit_outcome_model(sample: Sample, settings: TreeSettings) -> OutcomeModel:
 
 
 def _count_support(
-    logged: LoggedDecisions, minimum_support: int, progress: Progress
-) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Return rows and support per action of each lifecycle with enough controls."""
+    logged: LoggedDecisions, actions: ActionSet, minimum_support: int, progress: Progress
+) -> dict[str, Support]:
+    """Return the support of each lifecycle with enough controls.
+
+    An action that is thin in a lifecycle leans on its family there, if all lifecycles together
+    have enough of it; offers are learned together, and slopes are the family's.
+    """
     lifecycle = logged.contexts.frame["lifecycle"].to_numpy()
     policy = logged.logging_policy
     # Both arms must have been possible, else the comparison has no common ground.
     possible = (policy > 0) & (policy[:, :1] > 0)
     taken = np.eye(policy.shape[1], dtype=bool)[logged.action] & possible
-    support = {}
+    families, everywhere = np.array(actions.families), taken.sum(axis=0)
+    supports = {}
     for name in sorted(set(lifecycle)):
         n_rows = taken[lifecycle == name].sum(axis=0)
         if n_rows[0] < minimum_support:
             progress(f"{name}: {n_rows[0]} controls, fewer than {minimum_support}: no head")
             continue
-        support[str(name)] = n_rows, n_rows >= minimum_support
-    return support
+        refusals = []
+        for action, own in enumerate(n_rows):
+            relatives = int(n_rows[1:][families[1:] == families[action]].sum())
+            thin = f"{own} decisions, fewer than {minimum_support}; "
+            if own >= minimum_support:
+                refusals.append("")
+            elif everywhere[action] < minimum_support:
+                refusals.append(f"{thin}{everywhere[action]} in all lifecycles")
+            elif relatives < minimum_support:
+                refusals.append(f"{thin}{relatives} in its family")
+            else:
+                refusals.append("")
+        supports[str(name)] = Support(n_rows, tuple(refusals))
+    return supports

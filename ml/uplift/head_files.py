@@ -15,7 +15,10 @@ from ml.uplift.ensemble import Ensemble, Part
 from ml.uplift.forest import Forest
 from ml.uplift.heads import LifecycleHead, OutcomeHead, OutcomeModel, UpliftHeads
 from ml.uplift.learners import find_learner
+from ml.uplift.report import BINS, EFFICIENCY, RANKING, HeadReport
 from ml.uplift.trial import EVIDENCE
+
+_REPORT = {"evidence": EVIDENCE, "ranking": RANKING, "bins": BINS, "efficiency": EFFICIENCY}
 
 
 def save_heads(heads: UpliftHeads, folder: Path) -> None:
@@ -39,7 +42,6 @@ def save_heads(heads: UpliftHeads, folder: Path) -> None:
         "descriptors": heads.descriptors.tolist(),
         "feature_names": heads.feature_names,
         "schema_hash": heads.schema_hash,
-        "evidence": heads.evidence.to_dicts(),
         "ensembles": {
             name: {
                 "learner": ensemble.learner.name,
@@ -52,6 +54,8 @@ def save_heads(heads: UpliftHeads, folder: Path) -> None:
         "heads": [_describe_head(head) for head in heads.heads],
     }
     (folder / "heads.json").write_text(json.dumps(summary, indent=2, sort_keys=True))
+    tables = {name: getattr(heads.report, name).to_dicts() for name in _REPORT}
+    (folder / "report.json").write_text(json.dumps(tables, indent=2, sort_keys=True))
 
 
 def load_heads(folder: Path) -> UpliftHeads:
@@ -101,7 +105,14 @@ def load_heads(folder: Path) -> UpliftHeads:
         descriptors=np.array(summary["descriptors"]),
         feature_names=tuple(summary["feature_names"]),
         schema_hash=summary["schema_hash"],
-        evidence=pl.DataFrame(summary["evidence"], schema=EVIDENCE),
+        report=_read_report(folder / "report.json"),
+    )
+
+
+def _read_report(file: Path) -> HeadReport:
+    tables = json.loads(file.read_text())
+    return HeadReport(
+        **{name: pl.DataFrame(tables[name], schema=schema) for name, schema in _REPORT.items()}
     )
 
 
@@ -130,7 +141,7 @@ def _describe_head(head: LifecycleHead) -> dict[str, Any]:
     return {
         "lifecycle": head.lifecycle,
         "n_rows": head.n_rows.tolist(),
-        "is_supported": head.is_supported.tolist(),
+        "refusals": head.refusals,
         "outcomes": {
             outcome: {
                 "candidate": each.candidate,
@@ -147,7 +158,7 @@ def _read_head(saved: Mapping[str, Any]) -> LifecycleHead:
     return LifecycleHead(
         lifecycle=saved["lifecycle"],
         n_rows=np.array(saved["n_rows"]),
-        is_supported=np.array(saved["is_supported"], dtype=bool),
+        refusals=tuple(saved["refusals"]),
         outcomes={
             outcome: OutcomeHead(
                 candidate=each["candidate"],

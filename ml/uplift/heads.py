@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import polars as pl
 
 from ml.core.contexts import Contexts
 from ml.core.errors import ContractError
 from ml.uplift.calibration import Calibration
 from ml.uplift.ensemble import Ensemble, summarise_members
 from ml.uplift.forest import Forest, score_forests
+from ml.uplift.report import HeadReport
 
 OUTCOMES = ("value", "cost")
 
@@ -35,14 +35,20 @@ class LifecycleHead:
     """What one lifecycle's log supports.
 
     ``n_rows``, shape (K,): decisions that took the action where control was possible too. An
-    action has support with enough rows and a proven family; without it effects are 0 and it is
-    never offered.
+    action has support with enough rows, of its own or its family's, and a proven family;
+    ``refusals`` say why one has none, and are empty else. Without support effects are 0 and the
+    action is never offered.
     """
 
     lifecycle: str
     n_rows: np.ndarray
-    is_supported: np.ndarray
+    refusals: tuple[str, ...]
     outcomes: Mapping[str, OutcomeHead]
+
+    @property
+    def is_supported(self) -> np.ndarray:
+        """Which actions have support, shape (K,), bool."""
+        return np.array([not refusal for refusal in self.refusals])
 
 
 @dataclass(frozen=True)
@@ -83,8 +89,7 @@ class OutcomeModel:
 class UpliftHeads:
     """Fitted learners, and which serves which lifecycle.
 
-    ``evidence`` has one row per outcome, lifecycle and candidate: see ``ml.uplift.trial.EVIDENCE``.
-    ``descriptors`` has shape (K, p).
+    ``descriptors`` has shape (K, p); ``report`` serves people, not predictions.
     """
 
     heads: tuple[LifecycleHead, ...]
@@ -93,7 +98,7 @@ class UpliftHeads:
     descriptors: np.ndarray
     feature_names: tuple[str, ...]
     schema_hash: str
-    evidence: pl.DataFrame
+    report: HeadReport
 
     @property
     def n_actions(self) -> int:

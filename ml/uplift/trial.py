@@ -117,12 +117,13 @@ class OutcomeTrial:
         """Return the learners that a candidate stands for, with their weights."""
         return self.mixtures[lifecycle] if candidate == STACK else {candidate: 1.0}
 
-    def stitch(self, chosen: Mapping[str, str]) -> np.ndarray:
-        """Return the raw effects of each row by its lifecycle's candidate, shape (n, K)."""
+    def stitch(self, chosen: Mapping[str, str], *, is_calibrated: bool = True) -> np.ndarray:
+        """Return the effects of each row by its lifecycle's candidate, shape (n, K)."""
+        source = self.calibrated if is_calibrated else self.raw
         effects = np.zeros_like(self.judged.pseudo)
         for name, candidate in chosen.items():
             rows = self.judged.lifecycle == name
-            effects[rows] = self.raw[candidate][rows]
+            effects[rows] = source[candidate][rows]
         return effects
 
     def _confirm(

@@ -16,9 +16,11 @@ def embed_figure(figure: Figure) -> dg.MarkdownMetadataValue:
 
 
 def tabulate(frame: pl.DataFrame) -> dg.MarkdownMetadataValue:
-    """Return a small table as Markdown, floats to three digits."""
+    """Return a small table as Markdown, floats to three digits, nothing where nothing is known."""
     shown = frame.with_columns(pl.selectors.float().round(3))
     header = " | ".join(shown.columns)
     ruler = " | ".join("---" for _ in shown.columns)
-    rows = [" | ".join(str(cell) for cell in row) for row in shown.iter_rows()]
+    rows = [
+        " | ".join("" if cell is None else str(cell) for cell in row) for row in shown.iter_rows()
+    ]
     return dg.MetadataValue.md("\n".join(f"| {line} |" for line in [header, ruler, *rows]))

@@ -4,6 +4,7 @@ Reads: lake marts. Writes: MLflow runs, versions of assignment_policy, lake rand
 and experiment_effects.
 """
 
+import math
 from collections.abc import Iterator
 from datetime import date
 
@@ -20,13 +21,13 @@ from ml.pipeline.identify import (
 )
 from ml.pipeline.learn import (
     Snapshot,
-    describe_candidates,
     describe_heads,
     fit_candidate,
     fit_lifecycle_rule,
+    report_candidate,
     take_snapshot,
 )
-from ml.plots.figures import plot_effects, plot_heads
+from ml.plots.figures import plot_calibration, plot_effects, plot_heads
 from orchestration.assets.embedding import embed_figure, tabulate
 from orchestration.lake import Lake, describe
 from orchestration.resources import Mlflow, ProgrammeFile
@@ -248,6 +249,17 @@ def uplift_heads(
         )
         figure = plot_heads(heads, currency=settings.currency)
         run.log_figure(figure, "effects.png")
+        report = report_candidate(candidate)
+        calibration = plot_calibration(report.bins, currency=settings.currency)
+        run.log_figure(calibration, "calibration.png")
+        run.log_metrics(
+            {
+                f"{row['outcome']}.{row['action_id']}.{metric}": row[metric]
+                for row in report.ranking.iter_rows(named=True)
+                for metric in ("blp_slope", "calibration_error", "autoc", "qini")
+                if row[metric] is not None and math.isfinite(row[metric])
+            }
+        )
         registered = registry.register(
             candidate,
             programme=settings,
@@ -261,7 +273,9 @@ def uplift_heads(
             "n_decisions": snapshot.training.n_decisions,
             "mlflow_run": run.run_id,
             "heads": tabulate(heads),
-            "candidates": tabulate(describe_candidates(candidate)),
+            "candidates": tabulate(report.evidence),
+            "ranking": tabulate(report.ranking),
+            "predicted_against_realised": embed_figure(calibration),
             "effects": embed_figure(figure),
         },
         data_version=dg.DataVersion(registered.policy_hash),

@@ -1,0 +1,139 @@
+"""What a training found out about its heads: why each learner serves, and how right it is."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from ml.uplift.diagnostics import (
+    check_efficiency,
+    fit_best_linear_predictor,
+    group_effects,
+    measure_calibration_error,
+    rank_average,
+)
+from ml.uplift.trial import OutcomeTrial
+
+RANKING = {
+    "outcome": pl.String,
+    "action_id": pl.String,
+    "n_rows": pl.Int64,
+    **dict.fromkeys(
+        (
+            *("blp_slope", "blp_low", "blp_high", "calibration_error"),
+            *("autoc", "autoc_low", "autoc_high", "qini", "qini_low", "qini_high"),
+        ),
+        pl.Float64,
+    ),
+}
+BINS = {
+    "outcome": pl.String,
+    "action_id": pl.String,
+    "bin": pl.Int64,
+    "n_rows": pl.Int64,
+    **dict.fromkeys(("predicted", "realised", "low", "high"), pl.Float64),
+}
+EFFICIENCY = {
+    "action_id": pl.String,
+    "decile": pl.Int64,
+    "n_rows": pl.Int64,
+    **dict.fromkeys(("predicted", "value", "cost", "cost_per_value"), pl.Float64),
+    "failure": pl.String,
+}
+
+
+@dataclass(frozen=True)
+class HeadReport:
+    """Tables of a training, on customers that the judged models didn't see.
+
+    ``evidence``: columns of ``ml.uplift.trial.EVIDENCE``. ``ranking``: per outcome and action,
+    ``RANKING``. ``bins``: predicted against realised by fifth of the prediction, ``BINS``.
+    ``efficiency``: cost per incremental value by decile of the predicted one, ``EFFICIENCY``.
+    """
+
+    evidence: pl.DataFrame
+    ranking: pl.DataFrame
+    bins: pl.DataFrame
+    efficiency: pl.DataFrame
+
+
+def report_heads(
+    trials: Mapping[str, OutcomeTrial],
+    chosen: Mapping[str, Mapping[str, str]],
+    *,
+    evidence: pl.DataFrame,
+    action_ids: Sequence[str],
+    seed: int,
+) -> HeadReport:
+    """Diagnose the chosen candidates, each offer over all lifecycles.
+
+    Predictions are calibrated with other folds' slopes, whether or not the family will abstain.
+
+    Parameters
+    ----------
+    trials, chosen
+        Outcome to its trial, and to the candidate per lifecycle.
+    evidence
+        Of the choice.
+    action_ids
+        K names.
+    seed
+        Of the half-samples.
+
+    Returns
+    -------
+    HeadReport
+        An offer that the log never could compare with control has no rows.
+    """
+    effects = {outcome: trial.stitch(chosen[outcome]) for outcome, trial in trials.items()}
+    ranking, bins, efficiency = [], [], []
+    for action, name in enumerate(action_ids):
+        for outcome, trial in trials.items():
+            rows = trial.judged.possible[:, action] & np.isin(
+                trial.judged.lifecycle, list(chosen[outcome])
+            )
+            if not action or not rows.any():
+                continue
+            judged = (
+                trial.judged.pseudo[rows, action],
+                effects[outcome][rows, action],
+                trial.judged.customer[rows],
+            )
+            key = {"outcome": outcome, "action_id": name}
+            slope = fit_best_linear_predictor(*judged)
+            autoc, qini = rank_average(*judged, seed=seed)
+            ranking.append(
+                {
+                    **key,
+                    "n_rows": int(rows.sum()),
+                    "blp_slope": slope.value,
+                    "blp_low": slope.low,
+                    "blp_high": slope.high,
+                    "calibration_error": measure_calibration_error(*judged),
+                    "autoc": autoc.value,
+                    "autoc_low": autoc.low,
+                    "autoc_high": autoc.high,
+                    "qini": qini.value,
+                    "qini_low": qini.low,
+                    "qini_high": qini.high,
+                }
+            )
+            bins += [{**key, **each} for each in group_effects(*judged).to_dicts()]
+            if outcome == "cost":
+                table, failure = check_efficiency(
+                    trials["value"].judged.pseudo[rows, action],
+                    judged[0],
+                    effects["value"][rows, action],
+                    np.maximum(judged[1], 0.0),
+                    judged[2],
+                )
+                efficiency += [
+                    {"action_id": name, **each, "failure": failure} for each in table.to_dicts()
+                ]
+    return HeadReport(
+        evidence,
+        pl.DataFrame(ranking, schema=RANKING),
+        pl.DataFrame(bins, schema=BINS),
+        pl.DataFrame(efficiency, schema=EFFICIENCY),
+    )
