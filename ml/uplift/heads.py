@@ -8,7 +8,7 @@ import numpy as np
 from ml.core.contexts import Contexts
 from ml.core.errors import ContractError
 from ml.uplift.calibration import Calibration
-from ml.uplift.ensemble import Ensemble, summarise_members
+from ml.uplift.ensemble import EffectEstimate, Ensemble, summarise_members
 from ml.uplift.forest import Forest, score_forests
 from ml.uplift.report import HeadReport
 
@@ -134,22 +134,37 @@ class UpliftHeads:
             supported[lifecycle == head.lifecycle] = head.is_supported
         has_head = np.isin(lifecycle, [head.lifecycle for head in self.heads])
         supported[:, 0] = True
-        value, value_spread = self._predict_outcome("value", contexts.context, lifecycle)
-        cost, cost_spread = self._predict_outcome("cost", contexts.context, lifecycle)
+        value = self.predict_outcome("value", contexts.context, lifecycle)
+        cost = self.predict_outcome("cost", contexts.context, lifecycle)
         control = self.outcome_model.predict_control(contexts.context, self.descriptors)
         return Effects(
             control_value=np.where(has_head, control, 0.0),
-            value_effect=np.where(supported, value, 0.0),
-            cost_effect=np.where(supported, np.maximum(cost, 0.0), 0.0),
-            value_spread=np.where(supported, value_spread, 0.0),
-            cost_spread=np.where(supported, cost_spread, 0.0),
+            value_effect=np.where(supported, value.mean, 0.0),
+            cost_effect=np.where(supported, np.maximum(cost.mean, 0.0), 0.0),
+            value_spread=np.where(supported, value.spread, 0.0),
+            cost_spread=np.where(supported, cost.spread, 0.0),
             supported=supported,
         )
 
-    def _predict_outcome(
+    def predict_outcome(
         self, outcome: str, context: np.ndarray, lifecycle: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return calibrated effects on an outcome and their spread, each (n, K)."""
+    ) -> EffectEstimate:
+        """Predict calibrated effects on one outcome, of actions without support too.
+
+        Parameters
+        ----------
+        outcome
+            'value' or 'cost'.
+        context : shape (n, d), NaN where unknown
+            Features, as fitted.
+        lifecycle : shape (n,)
+            Names; one without a head gets 0.
+
+        Returns
+        -------
+        EffectEstimate
+            Mean over resamples and spread.
+        """
         effects, spread = np.zeros((2, len(context), self.n_actions))
         for head in self.heads:
             rows = lifecycle == head.lifecycle
@@ -166,4 +181,4 @@ class UpliftHeads:
             ).T
             effects[rows] = mean + slope * (estimate.mean - centre)
             spread[rows] = slope * estimate.spread
-        return effects, spread
+        return EffectEstimate(effects, spread)

@@ -46,7 +46,8 @@ _FIXED: dict[str, object] = {
     "feature_pre_filter": False,
     "num_threads": 1,
     "deterministic": True,
-    "force_row_wise": True,
+    # Row-wise histograms of a Dataset's subset corrupt memory in LightGBM 4.7: it crashed or hung.
+    "force_col_wise": True,
     "verbosity": -1,
 }
 

@@ -43,7 +43,8 @@ def draw_log(config: WorldConfig, *, n_decisions: int) -> KnownLog:
     programme = config.programme
     weeks = config.warm_start_days / programme.learning_horizon_days
     share = 1 - programme.evaluation_share - programme.holdout_share
-    config = replace(config, n_customers=int(1.3 * n_decisions / weeks / share))
+    # Joiners and opt-outs leave some customers without a decision a week.
+    config = replace(config, n_customers=int(1.45 * n_decisions / weeks / share))
     world = World(config)
     marts = LoopMarts(
         config, world.population.customer_id, n_days=config.warm_start_days + _SETTLING + 1

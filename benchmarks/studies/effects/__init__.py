@@ -1,0 +1,1 @@
+"""Selected heads against true effects, where a constant effect is what must be beaten."""
