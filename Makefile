@@ -17,6 +17,7 @@ CUSTOMER ?=
 TRUTH ?=
 REISSUE ?=
 EXPORT ?=
+CAUSALML ?=
 PYTHON ?= python3.11
 
 VENV := .venv
@@ -25,7 +26,7 @@ STAMP := $(VENV)/.installed
 LIFTLOOP := LIFTLOOP_HOME=$(abspath $(HOME_DIR)) OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m orchestration.commands
 
 .DEFAULT_GOAL := help
-.PHONY: help install nightly validate restore erase plan-exploration world loop bench test test-slow check fix ui clean
+.PHONY: help install nightly validate restore erase plan-exploration world loop study-effects bench test test-slow check fix ui clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -60,8 +61,12 @@ world: $(STAMP) ## Write a simulated world's files (WORLD= OUT= DAYS= CUSTOMERS=
 loop: $(STAMP) ## Live the loop against oracle, rule, random (NIGHTS=30 WORLD=; SEEDS=20 many lives)
 	@OMP_NUM_THREADS=1 POLARS_MAX_THREADS=1 $(BIN)/python -W ignore -m benchmarks.studies.nightly_loop --nights $(NIGHTS) $(if $(WORLD),--world '$(WORLD)') $(if $(CUSTOMERS),--customers $(CUSTOMERS)) $(if $(SEEDS),--seeds $(SEEDS))
 
-bench: $(STAMP) ## Measure speed (benchmarks/performance); results belong in benchmarks/RESULTS.md
+study-effects: $(STAMP) ## Judge selected heads against the truth (SEEDS=20)
+	@OMP_NUM_THREADS=1 POLARS_MAX_THREADS=1 $(BIN)/python -W ignore -m benchmarks.studies.effects $(if $(SEEDS),--seeds $(SEEDS))
+
+bench: $(STAMP) ## Measure speed (benchmarks/performance; CAUSALML=its python); results: benchmarks/RESULTS.md
 	@$(BIN)/python -m benchmarks.performance.world
+	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.performance.uplift $(if $(CAUSALML),--causalml '$(CAUSALML)')
 
 test: $(STAMP) ## Run the tests, two files at a time
 	@$(BIN)/python -m pytest -n 2 --dist loadfile

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -227,6 +228,10 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--seconds", type=int, default=900, help="patience with one contender")
     parsed = parser.parse_args()
+    if find_spec("econml") is None:
+        parser.error(
+            "EconML, the peer, is missing: .venv/bin/pip install -c constraints.txt -e '.[causal]'"
+        )
     contenders = dict.fromkeys(("ours", "ours_200x31", "econml_x", "econml_s"), sys.executable)
     if parsed.causalml:
         contenders["causalml_x"] = parsed.causalml

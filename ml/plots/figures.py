@@ -200,3 +200,54 @@ def plot_calibration(bins: pl.DataFrame, *, currency: str) -> Figure:
         axes.spines[["top", "right"]].set_visible(False)
     figure.axes[0].legend(frameon=False, fontsize=7)
     return figure
+
+
+def plot_personas(personas: pl.DataFrame, *, currency: str) -> Figure:
+    """Plot who is persuaded by each offer: shares, and the value effect that was realised.
+
+    Parameters
+    ----------
+    personas
+        Columns of ``ml.uplift.personas.PERSONAS``.
+    currency
+        Unit.
+
+    Returns
+    -------
+    Figure
+        Stacked shares, and effects with 95 % intervals.
+    """
+    names = ("persuadable", "sure thing", "lost cause", "do not disturb")
+    colours = dict(zip(names, ("#3a9d5d", _BLUE, _GREY, _ORANGE), strict=True))
+    offers = personas["action_id"].unique(maintain_order=True).to_list()
+    figure = Figure(figsize=(11, 0.45 * len(offers) + 1.6), layout="constrained")
+    shares, effects = figure.subplots(1, 2, sharey=True)
+    start = [0.0] * len(offers)
+    for offset, name in enumerate(names):
+        mine = {
+            row["action_id"]: row
+            for row in personas.filter(pl.col("persona") == name).iter_rows(named=True)
+        }
+        width = [mine[offer]["share"] if offer in mine else 0.0 for offer in offers]
+        shares.barh(range(len(offers)), width, left=start, color=colours[name], label=name)
+        start = [a + b for a, b in zip(start, width, strict=True)]
+        for position, offer in enumerate(offers):
+            if offer in mine:
+                row = mine[offer]
+                effects.errorbar(
+                    row["realised"],
+                    position + 0.15 * (offset - 1.5),
+                    xerr=[[row["realised"] - row["low"]], [row["high"] - row["realised"]]],
+                    color=colours[name],
+                    marker="o",
+                    ms=4,
+                    lw=1,
+                )
+    shares.set_yticks(range(len(offers)), offers)
+    shares.set_xlabel("share of decisions")
+    shares.legend(frameon=False, fontsize=7, ncols=4, loc="lower left", bbox_to_anchor=(0, 1))
+    effects.axvline(0, color="black", lw=0.8, ls=":")
+    effects.set_xlabel(f"realised value effect, {currency} per decision")
+    for axes in (shares, effects):
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure

@@ -13,7 +13,8 @@ PROOF_LEVEL = 0.95
 class Calibration:
     """effect(x) = mean_effect + slope (tau(x) - tau_mean), the best linear predictor.
 
-    ``slope`` lies in [0, 1]; 0 means that the head abstains and uses the constant effect.
+    ``slope`` is 0 where the head abstains and uses the constant effect; trees that shrink may need
+    one above 1.
     """
 
     mean_effect: float
@@ -73,13 +74,15 @@ def calibrate_effects(
     families: Sequence[str],
     lifecycle: np.ndarray,
     customer: np.ndarray,
+    shrinks_means: bool,
 ) -> dict[str, tuple[Calibration, ...]]:
     """Fit the best linear predictor of pseudo-outcomes by predicted effects.
 
     Within each lifecycle and action both are centred, then one slope per family is fitted through
-    all its rows. It is shrunk by its signal-to-noise, slope (1 - se^2 / slope^2)_+, the error
-    clustered by customer, and kept within [0, 1]. A lifecycle's mean effect of an action is the
-    prediction's, moved towards the pseudo-outcomes' by (1 - se^2 / gap^2)_+ of their gap.
+    all its rows. It is shrunk by its signal-to-noise, b (1 - se^2 / b^2)_+, the error clustered by
+    customer; where that exceeds 1, to 1 + (b - 1) (1 - se^2 / (b - 1)^2)_+. A lifecycle's
+    mean effect of an action is the pseudo-outcomes'; with ``shrinks_means`` it is the prediction's,
+    moved towards theirs by (1 - se^2 / gap^2)_+ of the gap.
 
     Parameters
     ----------
@@ -95,6 +98,8 @@ def calibrate_effects(
         Of the decision.
     customer : shape (n,), int
         Dense customer number.
+    shrinks_means
+        For noisy outcomes such as value; a cost's mean is precise.
 
     Returns
     -------
@@ -120,7 +125,7 @@ def calibrate_effects(
                 centre = float(tau[rows, action].mean())
                 effect, error = mean_by_customer(pseudo[rows, action], customer[rows])
                 gap = effect - centre
-                kept = max(0.0, 1 - error**2 / gap**2) if gap else 0.0
+                kept = max(0.0, 1 - error**2 / gap**2) if shrinks_means and gap else 1.0
                 means[name, action] = centre + kept * gap, centre
                 scores.append(tau[rows, action] - centre)
                 outcomes.append(pseudo[rows, action] - effect)
@@ -216,7 +221,7 @@ def prove_means(
 
 
 def _fit_slope(score: np.ndarray, outcome: np.ndarray, customer: np.ndarray) -> float:
-    """Return the shrunken slope of outcome on score, both centred."""
+    """Return the slope of outcome on score, both centred, shrunken towards 0; beyond 1, to 1."""
     spread = float(score @ score)
     if spread <= 1e-12 * max(len(score), 1):
         return 0.0
@@ -225,4 +230,7 @@ def _fit_slope(score: np.ndarray, outcome: np.ndarray, customer: np.ndarray) -> 
         return 0.0
     per_customer = np.bincount(customer, weights=score * (outcome - raw * score))
     squared_error = float(per_customer @ per_customer) / spread**2
-    return min(1.0, raw * max(0.0, 1 - squared_error / raw**2))
+    slope = raw * max(0.0, 1 - squared_error / raw**2)
+    if slope <= 1:
+        return slope
+    return 1 + (raw - 1) * max(0.0, 1 - squared_error / (raw - 1) ** 2)

@@ -80,14 +80,15 @@ def fit_uplift_heads(
     """Fit value and cost effects of all actions by the candidates that prove best.
 
     Every candidate predicts customers that it wasn't fitted on. Per lifecycle and outcome, those
-    whose doubly robust risk is not proven above the best one's are shortlisted; of these the value
-    heads take the one whose policy at the operating budget is worth most on a fold that nothing
-    was fitted or chosen on, if it beats the lowest risk's by more than a standard error. Rows are
-    weighted by mean propensity over propensity, which makes the log as if randomised alike for
-    everybody. Slopes are calibrated per family; a family whose effects are not proven to differ
-    between customers (Holm over families and outcomes, family-wise 10 %) abstains: each of its
-    offers has its lifecycle's mean. A family that abstains on value is offered only if its mean
-    net value is proven positive. Outcomes are capped at their 99.5 % quantile for learning alone.
+    whose doubly robust risk is not proven above the best one's are shortlisted; of these their
+    stack is taken, or the lowest risk if the stack isn't listed. Value heads take another listed
+    one if its policy at the operating budget is worth more, by over a standard error, on a fold
+    that nothing was fitted or chosen on. Rows are weighted by mean propensity over propensity,
+    which makes the log as if randomised alike for everybody. Slopes are calibrated per family; a
+    family whose effects are not proven to differ between customers (Holm over families and
+    outcomes, family-wise 10 %) abstains: each of its offers has its lifecycle's mean. A family that
+    abstains on value is offered only if its mean net value is proven positive. Outcomes are capped
+    at their 99.5 % quantile for learning alone.
 
     Parameters
     ----------
@@ -171,7 +172,8 @@ def fit_uplift_heads(
             trials,
             chosen,
             evidence=pl.concat(evidence),
-            action_ids=actions.action_ids,
+            p_values=p_values,
+            actions=actions,
             seed=seed,
         ),
     )
@@ -233,7 +235,7 @@ def _hold_trials(
         outcome: run_trial(
             outcome,
             samples[outcome],
-            judged,
+            replace(judged, shrinks_means=outcome == "value"),
             settings.list_candidates(outcome),
             settings=settings.trees,
             progress=progress,

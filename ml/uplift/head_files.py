@@ -15,10 +15,17 @@ from ml.uplift.ensemble import Ensemble, Part
 from ml.uplift.forest import Forest
 from ml.uplift.heads import LifecycleHead, OutcomeHead, OutcomeModel, UpliftHeads
 from ml.uplift.learners import find_learner
+from ml.uplift.personas import PERSONAS
 from ml.uplift.report import BINS, EFFICIENCY, RANKING, HeadReport
 from ml.uplift.trial import EVIDENCE
 
-_REPORT = {"evidence": EVIDENCE, "ranking": RANKING, "bins": BINS, "efficiency": EFFICIENCY}
+_REPORT = {
+    "evidence": EVIDENCE,
+    "ranking": RANKING,
+    "bins": BINS,
+    "efficiency": EFFICIENCY,
+    "personas": PERSONAS,
+}
 
 
 def save_heads(heads: UpliftHeads, folder: Path) -> None:

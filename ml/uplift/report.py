@@ -1,11 +1,12 @@
 """What a training found out about its heads: why each learner serves, and how right it is."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
+from ml.core.actions import ActionSet
 from ml.uplift.diagnostics import (
     check_efficiency,
     fit_best_linear_predictor,
@@ -13,6 +14,7 @@ from ml.uplift.diagnostics import (
     measure_calibration_error,
     rank_average,
 )
+from ml.uplift.personas import PERSONAS, sort_into_personas
 from ml.uplift.trial import OutcomeTrial
 
 RANKING = {
@@ -21,7 +23,7 @@ RANKING = {
     "n_rows": pl.Int64,
     **dict.fromkeys(
         (
-            *("blp_slope", "blp_low", "blp_high", "calibration_error"),
+            *("p_value", "blp_slope", "blp_low", "blp_high", "calibration_error"),
             *("autoc", "autoc_low", "autoc_high", "qini", "qini_low", "qini_high"),
         ),
         pl.Float64,
@@ -48,14 +50,17 @@ class HeadReport:
     """Tables of a training, on customers that the judged models didn't see.
 
     ``evidence``: columns of ``ml.uplift.trial.EVIDENCE``. ``ranking``: per outcome and action,
-    ``RANKING``. ``bins``: predicted against realised by fifth of the prediction, ``BINS``.
-    ``efficiency``: cost per incremental value by decile of the predicted one, ``EFFICIENCY``.
+    ``RANKING``; p_value is its family's, of constant effects, adjusted by Holm. ``bins``: predicted
+    against realised by fifth of the prediction, ``BINS``. ``efficiency``: cost per incremental
+    value by decile of the predicted one, ``EFFICIENCY``. ``personas``: who is persuaded by each
+    offer, ``ml.uplift.personas.PERSONAS``.
     """
 
     evidence: pl.DataFrame
     ranking: pl.DataFrame
     bins: pl.DataFrame
     efficiency: pl.DataFrame
+    personas: pl.DataFrame
 
 
 def report_heads(
@@ -63,7 +68,8 @@ def report_heads(
     chosen: Mapping[str, Mapping[str, str]],
     *,
     evidence: pl.DataFrame,
-    action_ids: Sequence[str],
+    p_values: Mapping[tuple[str, str], float],
+    actions: ActionSet,
     seed: int,
 ) -> HeadReport:
     """Diagnose the chosen candidates, each offer over all lifecycles.
@@ -76,8 +82,10 @@ def report_heads(
         Outcome to its trial, and to the candidate per lifecycle.
     evidence
         Of the choice.
-    action_ids
-        K names.
+    p_values
+        Outcome and family to the adjusted p-value of constant effects.
+    actions
+        K actions.
     seed
         Of the half-samples.
 
@@ -87,8 +95,8 @@ def report_heads(
         An offer that the log never could compare with control has no rows.
     """
     effects = {outcome: trial.stitch(chosen[outcome]) for outcome, trial in trials.items()}
-    ranking, bins, efficiency = [], [], []
-    for action, name in enumerate(action_ids):
+    ranking, bins, efficiency, personas = [], [], [], []
+    for action, name in enumerate(actions.action_ids):
         for outcome, trial in trials.items():
             rows = trial.judged.possible[:, action] & np.isin(
                 trial.judged.lifecycle, list(chosen[outcome])
@@ -107,6 +115,7 @@ def report_heads(
                 {
                     **key,
                     "n_rows": int(rows.sum()),
+                    "p_value": p_values[outcome, actions.families[action]],
                     "blp_slope": slope.value,
                     "blp_low": slope.low,
                     "blp_high": slope.high,
@@ -131,9 +140,19 @@ def report_heads(
                 efficiency += [
                     {"action_id": name, **each, "failure": failure} for each in table.to_dicts()
                 ]
+                personas += sort_into_personas(
+                    trials["value"].control[rows],
+                    effects["value"][rows, action],
+                    judged[1],
+                    trials["value"].judged.pseudo[rows, action],
+                    judged[0],
+                    judged[2],
+                    action_id=name,
+                )
     return HeadReport(
         evidence,
         pl.DataFrame(ranking, schema=RANKING),
         pl.DataFrame(bins, schema=BINS),
         pl.DataFrame(efficiency, schema=EFFICIENCY),
+        pl.DataFrame(personas, schema=PERSONAS),
     )

@@ -47,7 +47,7 @@ class Judged:
     """What candidates are judged on: n rows of one outcome.
 
     ``pseudo`` and ``possible`` have shape (n, K); ``fold``, ``customer`` (n,), int; ``lifecycle``
-    (n,), text; ``families`` K names.
+    (n,), text; ``families`` K names; ``shrinks_means`` as for ``calibrate_effects``.
     """
 
     pseudo: np.ndarray
@@ -56,6 +56,7 @@ class Judged:
     customer: np.ndarray
     lifecycle: np.ndarray
     families: Sequence[str]
+    shrinks_means: bool = True
 
     def calibrate(self, tau: np.ndarray) -> dict[str, tuple[Calibration, ...]]:
         """Return the calibrations of predicted effects, shape (n, K), by lifecycle and action."""
@@ -66,6 +67,7 @@ class Judged:
             families=self.families,
             lifecycle=self.lifecycle,
             customer=self.customer,
+            shrinks_means=self.shrinks_means,
         )
 
     def with_pseudo(self, pseudo: np.ndarray) -> "Judged":
@@ -81,6 +83,7 @@ class Judged:
             self.customer[rows],
             self.lifecycle[rows],
             self.families,
+            self.shrinks_means,
         )
 
 

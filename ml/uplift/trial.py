@@ -46,13 +46,15 @@ Confirm = Callable[[np.ndarray, np.ndarray], np.ndarray]
 class OutcomeTrial:
     """What candidates predict for customers that they weren't fitted on.
 
-    ``raw`` and ``calibrated`` map a candidate's name to effects of shape (n, K); ``mixtures`` a
-    lifecycle to the weights of its stack; ``refusals`` a name to why it took no part.
+    ``control``, shape (n,), is the mean without an offer, cross-fitted. ``raw`` and ``calibrated``
+    map a candidate's name to effects of shape (n, K); ``mixtures`` a lifecycle to the weights of
+    its stack; ``refusals`` a name to why it took no part.
     """
 
     outcome: str
     sample: Sample
     judged: Judged
+    control: np.ndarray
     raw: Mapping[str, np.ndarray]
     calibrated: Mapping[str, np.ndarray]
     mixtures: Mapping[str, Mixture]
@@ -167,8 +169,8 @@ def run_trial(
     OutcomeTrial
         Ready to choose from.
     """
-    pseudo = make_pseudo_outcomes(sample, cross_fit_means(sample, settings=settings))
-    judged = judged.with_pseudo(pseudo)
+    means = cross_fit_means(sample, settings=settings)
+    judged = judged.with_pseudo(make_pseudo_outcomes(sample, means))
     raw, calibrated, refusals = {}, {}, {}
     for number, candidate in enumerate(candidates, start=1):
         about = f"{outcome}: candidate {number} of {len(candidates)}, {candidate.name}"
@@ -185,7 +187,7 @@ def run_trial(
         progress(f"{about}: predicted")
     raw[STACK], mixtures = stack_across(raw, judged)
     calibrated[STACK] = calibrate_across(raw[STACK], judged)
-    return OutcomeTrial(outcome, sample, judged, raw, calibrated, mixtures, refusals)
+    return OutcomeTrial(outcome, sample, judged, means[:, 0], raw, calibrated, mixtures, refusals)
 
 
 def _take_best(

@@ -27,7 +27,7 @@ from ml.pipeline.learn import (
     report_candidate,
     take_snapshot,
 )
-from ml.plots.figures import plot_calibration, plot_effects, plot_heads
+from ml.plots.figures import plot_calibration, plot_effects, plot_heads, plot_personas
 from orchestration.assets.embedding import embed_figure, tabulate
 from orchestration.lake import Lake, describe
 from orchestration.resources import Mlflow, ProgrammeFile
@@ -252,6 +252,8 @@ def uplift_heads(
         report = report_candidate(candidate)
         calibration = plot_calibration(report.bins, currency=settings.currency)
         run.log_figure(calibration, "calibration.png")
+        personas = plot_personas(report.personas, currency=settings.currency)
+        run.log_figure(personas, "personas.png")
         run.log_metrics(
             {
                 f"{row['outcome']}.{row['action_id']}.{metric}": row[metric]
@@ -276,6 +278,8 @@ def uplift_heads(
             "candidates": tabulate(report.evidence),
             "ranking": tabulate(report.ranking),
             "predicted_against_realised": embed_figure(calibration),
+            "efficiency": tabulate(report.efficiency),
+            "personas": embed_figure(personas),
             "effects": embed_figure(figure),
         },
         data_version=dg.DataVersion(registered.policy_hash),

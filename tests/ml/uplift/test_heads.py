@@ -42,6 +42,25 @@ def test_planted_effects_are_recovered(fitted):
     assert (effects.value_effect[:, 0] == 0).all()
 
 
+def test_the_report_says_how_right_the_heads_are(fitted, tmp_path):
+    heads, _, _ = fitted
+    row = heads.report.ranking.row(
+        by_predicate=(pl.col("outcome") == "value") & (pl.col("action_id") == "email_coupon_2"),
+        named=True,
+    )
+    assert row["p_value"] <= 0.1
+    assert row["blp_low"] <= 1 <= row["blp_high"]
+    assert row["autoc_low"] > 0
+    assert row["qini_low"] > 0
+    shares = heads.report.personas.group_by("action_id").agg(pl.col("share").sum())
+    assert shares["share"].to_list() == pytest.approx([1.0] * shares.height)
+    assert heads.report.efficiency["decile"].max() == 10
+    save_heads(heads, tmp_path)
+    again = load_heads(tmp_path).report
+    for name in ("evidence", "ranking", "bins", "efficiency", "personas"):
+        assert getattr(again, name).equals(getattr(heads.report, name), null_equal=True)
+
+
 def test_an_action_without_support_is_never_supported(fitted):
     heads, logged, _ = fitted
     assert not heads.predict(logged.contexts).supported[:, PUSH].any()
@@ -126,6 +145,7 @@ def test_saved_heads_predict_the_same_to_the_bit(fitted, tmp_path):
     fresh = heads.predict(logged.contexts)
     assert (loaded.value_effect == fresh.value_effect).all()
     assert (loaded.cost_effect == fresh.cost_effect).all()
+    assert (loaded.value_spread == fresh.value_spread).all()
     assert not [
         path
         for path in tmp_path.rglob("*")

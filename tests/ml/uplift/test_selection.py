@@ -131,7 +131,10 @@ def test_holm_by_hand():
 
 
 def _make_trial(judged, effects, mixtures=None):
-    return OutcomeTrial("value", None, judged, effects, effects, mixtures or {}, {"sick": "why"})
+    control = np.zeros(len(judged.customer))
+    return OutcomeTrial(
+        "value", None, judged, control, effects, effects, mixtures or {}, {"sick": "why"}
+    )
 
 
 def test_the_stack_is_taken_unless_another_is_worth_more():
