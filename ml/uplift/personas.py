@@ -16,6 +16,7 @@ PERSONAS = {
     "share": pl.Float64,
     **dict.fromkeys(("predicted", "realised", "low", "high", "realised_cost"), pl.Float64),
 }
+FEWEST_DECISIONS = 30
 _QUANTILE = float(stats.norm.ppf(0.975))
 
 
@@ -49,7 +50,7 @@ def sort_into_personas(
     -------
     list
         One row per persona that anybody is, with the columns of ``PERSONAS``: predicted and
-        realised are value effects, the interval is at 95 %.
+        realised are value effects, the interval is at 95 %; NaN for fewer than 30 decisions.
     """
     is_rich = control_value >= np.median(control_value)
     persona = np.select(
@@ -61,6 +62,8 @@ def sort_into_personas(
         if not own.any():
             continue
         realised, error = mean_by_customer(value_pseudo[own], customer[own])
+        if own.sum() < FEWEST_DECISIONS:
+            realised = error = np.nan
         rows.append(
             {
                 "action_id": action_id,
