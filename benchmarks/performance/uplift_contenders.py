@@ -98,7 +98,7 @@ def _choose(
         action=data["action"],
         logging_policy=np.tile(_SHARES, (n, 1)),
         outcome=data["value"],
-        fold=fold // 2,
+        fold=np.random.default_rng(8).integers(0, 2, n),
         is_in_scope=np.ones(n, dtype=bool),
         is_zero_without_offer=False,
     )

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ml.core.errors import SupportError
 from ml.uplift.forest import Forest, score_forests
 from ml.uplift.sample import Sample
 from ml.uplift.trees import Objective, TreeSettings, fit_forest
@@ -50,6 +51,11 @@ def fit_baseline(
     -------
     Baseline
         Weighted as if every action had been randomised alike.
+
+    Raises
+    ------
+    SupportError
+        If all rows that count are in one fold: nobody else could tell about them.
     """
     weights = sample.weights
     if is_fitted_on is not None:
@@ -58,6 +64,8 @@ def fit_baseline(
     for held in np.unique(sample.fold):
         rows = sample.fold == held
         scored = rows & sample.is_usable
+        if not (weights * ~rows).any():
+            raise SupportError(f"no rows outside of fold {held} to fit a baseline on")
         forest = fit_forest(
             sample.binned,
             target,

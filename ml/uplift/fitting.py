@@ -83,7 +83,7 @@ def fit_uplift_heads(
     whose doubly robust risk is not proven above the best one's are shortlisted; of these their
     stack is taken, or the lowest risk if the stack isn't listed. Value heads take another listed
     one if its policy at the operating budget is worth more, by over a standard error, on a fold
-    that nothing was fitted or chosen on. Rows are weighted by mean propensity over propensity,
+    that none was fitted or chosen on. Rows are weighted by mean propensity over propensity,
     which makes the log as if randomised alike for everybody. Slopes are calibrated per family; a
     family whose effects are not proven to differ between customers (Holm over families and
     outcomes, family-wise 10 %) abstains: each of its offers has its lifecycle's mean. A family that
@@ -217,8 +217,8 @@ def _hold_trials(
         action=logged.action,
         logging_policy=logged.logging_policy,
         outcome=logged.value,
-        # The confirming fold is judged by models of the first two.
-        fold=fold // 2,
+        # Of other bits than the trial's folds: any of those may be left out, both of these stay.
+        fold=(hashed // np.uint64(N_FOLDS) % np.uint64(2)).astype(np.int64),
         is_in_scope=np.ones(logged.n_decisions, dtype=bool),
         is_zero_without_offer=False,
     )

@@ -21,7 +21,6 @@ from ml.uplift.trees import TreeSettings
 
 N_FOLDS = 4
 CONFIRMING_FOLD = 3
-POOLED = "pooled"
 SHORTLIST_LEVEL = 0.95
 
 Key = TypeVar("Key")
@@ -98,7 +97,7 @@ def cross_predict(
     """Predict every row's effects by a candidate fitted on other customers.
 
     The first three folds predict each other and never see the confirming one, which is predicted
-    by all three: on it nothing was fitted, calibrated or chosen.
+    by all three: on it no candidate was fitted, calibrated or chosen.
 
     Parameters
     ----------

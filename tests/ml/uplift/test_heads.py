@@ -42,6 +42,13 @@ def test_planted_effects_are_recovered(fitted):
     assert (effects.value_effect[:, 0] == 0).all()
 
 
+def test_whichever_fold_is_held_out_a_baseline_can_be_cross_fitted(fitted):
+    heads, _, _ = fitted
+    value = heads.report.evidence.filter(pl.col("outcome") == "value")
+    residual = value.filter(pl.col("candidate") == "residual")
+    assert residual["refusal"].to_list() == [None] * 3
+
+
 def test_the_report_says_how_right_the_heads_are(fitted, tmp_path):
     heads, _, _ = fitted
     row = heads.report.ranking.row(

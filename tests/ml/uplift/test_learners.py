@@ -137,6 +137,13 @@ def test_skewed_exploration_is_corrected_by_weights_and_biased_without():
         assert (np.abs(z) > 3).any() == is_biased, (name, z)
 
 
+def test_a_baseline_is_never_fitted_on_nobody(trial):
+    sample, _, _ = trial
+    for name in ("residual", "hurdle"):
+        with pytest.raises(SupportError, match="outside of fold"):
+            fit_ensemble(find_learner(name), sample.restrict(sample.fold == 0), settings=SETTINGS)
+
+
 def test_members_are_resamples_of_customers():
     customer = np.repeat(np.arange(500), 4)
     counts = np.array(resample_customers(customer, n_members=200, seed=1))
