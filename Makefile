@@ -61,8 +61,8 @@ world: $(STAMP) ## Write a simulated world's files (WORLD= OUT= DAYS= CUSTOMERS=
 loop: $(STAMP) ## Live the loop against oracle, rule, random (NIGHTS=30 WORLD=; SEEDS=20 many lives)
 	@OMP_NUM_THREADS=1 POLARS_MAX_THREADS=1 $(BIN)/python -W ignore -m benchmarks.studies.nightly_loop --nights $(NIGHTS) $(if $(WORLD),--world '$(WORLD)') $(if $(CUSTOMERS),--customers $(CUSTOMERS)) $(if $(SEEDS),--seeds $(SEEDS))
 
-study-effects: $(STAMP) ## Judge selected heads against the truth (SEEDS=20)
-	@OMP_NUM_THREADS=1 POLARS_MAX_THREADS=1 $(BIN)/python -W ignore -m benchmarks.studies.effects $(if $(SEEDS),--seeds $(SEEDS))
+study-effects: $(STAMP) ## Judge selected heads against the truth (SEEDS=20; CAUSALML=its python)
+	@OMP_NUM_THREADS=1 POLARS_MAX_THREADS=1 $(BIN)/python -W ignore -m benchmarks.studies.effects $(if $(SEEDS),--seeds $(SEEDS)) $(if $(CAUSALML),--peers --causalml '$(CAUSALML)')
 
 bench: $(STAMP) ## Measure speed (benchmarks/performance; CAUSALML=its python); results: benchmarks/RESULTS.md
 	@$(BIN)/python -m benchmarks.performance.world

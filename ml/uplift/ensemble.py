@@ -1,6 +1,7 @@
 """A learner, and the ensemble that it is fitted as: shared parts once, members on resamples."""
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -115,12 +116,21 @@ def spread_over_actions(scores: np.ndarray, shape: tuple[int, int]) -> np.ndarra
     return np.broadcast_to(scores if scores.ndim > 1 else scores[:, None], shape)
 
 
+def stack_actions(
+    scores: Scores, numbers: Mapping[str, np.ndarray], shape: tuple[int, int]
+) -> np.ndarray:
+    """Combine forests 'effect_<action>' to effects; 0 for an action without one."""
+    nothing = np.zeros(shape[0])
+    return np.column_stack([scores.get(f"effect_{action}", nothing) for action in range(shape[1])])
+
+
 def fit_ensemble(
     learner: Learner,
     sample: Sample,
     *,
     settings: TreeSettings,
     resamples: Sequence[np.ndarray] | None = None,
+    n_threads: int = 1,
 ) -> Ensemble:
     """Fit a learner to a sample.
 
@@ -135,6 +145,8 @@ def fit_ensemble(
     resamples : B arrays of shape (n,), counts, optional
         How often each row counts in each member, as ``resample_customers`` draws them. None: one
         member, every row once.
+    n_threads
+        Members fitted side by side; they are the same for any number.
 
     Returns
     -------
@@ -151,10 +163,15 @@ def fit_ensemble(
         raise SupportError(f"{learner.name} refused: {reason}")
     prepared = learner.prepare(sample, settings)
     counts = [np.ones(sample.n_rows)] if resamples is None else resamples
-    members = tuple(
-        learner.fit_member(sample, prepared, count, settings.reseed(number))
-        for number, count in enumerate(counts)
-    )
+    with ThreadPoolExecutor(min(n_threads, len(counts))) as pool:
+        members = tuple(
+            pool.map(
+                lambda number: learner.fit_member(
+                    sample, prepared, counts[number], settings.reseed(number)
+                ),
+                range(len(counts)),
+            )
+        )
     return Ensemble(learner, prepared.part, members, sample.is_zero_without_offer)
 
 

@@ -1,5 +1,6 @@
 """Fitting uplift heads: candidates on trial, the winners fitted on resamples of customers."""
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -47,23 +48,33 @@ class LearningSettings:
 
     ``value_learners`` and ``cost_learners`` are names of ``ml.uplift.learners``; each is tried
     pooled, and with ``tries_own_lifecycles`` on each lifecycle's rows alone too. The winners are
-    fitted as ``n_members`` resamples of customers.
+    fitted as ``n_members`` resamples of customers. ``n_threads`` models are fitted side by side, on
+    a thread each (0: as many as there are CPUs); results don't depend on it.
     """
 
     value_learners: tuple[str, ...] = ("residual", "hurdle")
     cost_learners: tuple[str, ...] = ("s_learner", "hurdle")
-    tries_own_lifecycles: bool = False
+    tries_own_lifecycles: bool = True
     n_members: int = 10
+    n_threads: int = 0
     trees: TreeSettings = field(default_factory=TreeSettings)
 
+    @property
+    def threads(self) -> int:
+        """Models to fit side by side."""
+        return self.n_threads or os.cpu_count() or 1
+
     def list_candidates(self, outcome: str) -> list[Candidate]:
-        """Return an outcome's learners in each scope; the constant effect is always among them."""
+        """Return an outcome's learners in each scope; the constant effect is always among them.
+
+        The constant has but one scope: every lifecycle's mean is calibrated anyway.
+        """
         learners = {"value": self.value_learners, "cost": self.cost_learners}[outcome]
-        scopes = (True, False) if self.tries_own_lifecycles else (True,)
         return [
-            Candidate(find_learner(name), scope)
+            Candidate(find_learner(name), is_pooled)
             for name in dict.fromkeys((CONSTANT, *learners))
-            for scope in scopes
+            for is_pooled in (True, False)
+            if is_pooled or (self.tries_own_lifecycles and name != CONSTANT)
         ]
 
 
@@ -238,6 +249,7 @@ def _hold_trials(
             replace(judged, shrinks_means=outcome == "value"),
             settings.list_candidates(outcome),
             settings=settings.trees,
+            n_threads=settings.threads,
             progress=progress,
         )
         for outcome in OUTCOMES
@@ -342,7 +354,11 @@ def _fit_winners(
                 if own:
                     sample = sample.restrict(trial.judged.lifecycle == lifecycle)
                 ensembles[name] = fit_ensemble(
-                    find_learner(learner), sample, settings=settings.trees, resamples=resamples
+                    find_learner(learner),
+                    sample,
+                    settings=settings.trees,
+                    resamples=resamples,
+                    n_threads=settings.threads,
                 )
                 progress(f"{outcome}: {candidate} fitted on {settings.n_members} resamples")
     return ensembles

@@ -1,6 +1,7 @@
 """Which learner serves a lifecycle: by doubly robust risk, then by the value of its policy."""
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -22,6 +23,7 @@ from ml.uplift.trees import TreeSettings
 N_FOLDS = 4
 CONFIRMING_FOLD = 3
 SHORTLIST_LEVEL = 0.95
+OWN = ", own"
 
 Key = TypeVar("Key")
 Operate = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
@@ -38,7 +40,7 @@ class Candidate:
     @property
     def name(self) -> str:
         """Such as 'hurdle' or 'hurdle, own'."""
-        return self.learner.name if self.is_pooled else f"{self.learner.name}, own"
+        return self.learner.name if self.is_pooled else f"{self.learner.name}{OWN}"
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,7 @@ def cross_predict(
     fold: np.ndarray,
     lifecycle: np.ndarray,
     settings: TreeSettings,
+    n_threads: int = 1,
 ) -> np.ndarray:
     """Predict every row's effects by a candidate fitted on other customers.
 
@@ -111,6 +114,8 @@ def cross_predict(
         Of the decision.
     settings
         Tree settings.
+    n_threads
+        Folds fitted side by side; predictions are the same for any number.
 
     Returns
     -------
@@ -126,13 +131,18 @@ def cross_predict(
     scopes = [np.ones(sample.n_rows, dtype=bool)]
     if not candidate.is_pooled:
         scopes = [lifecycle == name for name in np.unique(lifecycle)]
-    for scope in scopes:
-        for held in range(N_FOLDS):
-            rows = scope & (fold == held)
+
+    def predict(scope: np.ndarray, held: int) -> None:
+        rows = scope & (fold == held)
+        if rows.any():
             own = sample.restrict(scope & (fold != held) & (fold != CONFIRMING_FOLD))
-            if rows.any():
-                ensemble = fit_ensemble(candidate.learner, own, settings=settings)
-                effects[rows] = ensemble.predict(sample.context[rows], sample.descriptors).mean
+            ensemble = fit_ensemble(candidate.learner, own, settings=settings)
+            effects[rows] = ensemble.predict(sample.context[rows], sample.descriptors).mean
+
+    with ThreadPoolExecutor(n_threads) as pool:
+        tasks = [pool.submit(predict, scope, held) for scope in scopes for held in range(N_FOLDS)]
+        for task in tasks:
+            task.result()
     return effects
 
 
@@ -283,6 +293,41 @@ def shortlist(risks: pl.DataFrame, effects: Mapping[str, np.ndarray], judged: Ju
     limit = float(stats.norm.ppf(SHORTLIST_LEVEL))
     is_kept = paired["risk_difference"] <= limit * paired["standard_error"]
     return [name for name, kept in zip(ordered, is_kept, strict=True) if kept]
+
+
+def admit_by_lifecycle(effects: Mapping[str, np.ndarray], judged: Judged) -> dict[str, list[str]]:
+    """Return which candidates take part in each lifecycle: the pooled, and its own if better.
+
+    A lifecycle's own model replaces evidence that other lifecycles give: it takes part only where
+    its risk is lower than the pooled model's by more than a standard error.
+
+    Parameters
+    ----------
+    effects : name to shape (n, K)
+        Calibrated, of rows that their models didn't see.
+    judged
+        The same rows.
+
+    Returns
+    -------
+    dict
+        Lifecycle to names, in the order of ``effects``.
+    """
+    admitted = {}
+    for lifecycle in np.unique(judged.lifecycle):
+        rows = judged.lifecycle == lifecycle
+        part = judged.take(rows)
+        names = []
+        for name, each in effects.items():
+            twin = name.removesuffix(OWN)
+            if twin != name and twin in effects:
+                pair = {name: each[rows], twin: effects[twin][rows]}
+                risk = compare_risks(pair, part, against=twin).row(0, named=True)
+                if risk["risk_difference"] >= -risk["standard_error"]:
+                    continue
+            names.append(name)
+        admitted[str(lifecycle)] = names
+    return admitted
 
 
 def _lose(tau: np.ndarray, judged: Judged) -> np.ndarray:

@@ -16,7 +16,10 @@ Mixture = dict[str, float]
 
 
 def stack_across(
-    effects: Mapping[str, np.ndarray], judged: Judged
+    effects: Mapping[str, np.ndarray],
+    judged: Judged,
+    *,
+    admitted: Mapping[str, Sequence[str]] | None = None,
 ) -> tuple[np.ndarray, dict[str, Mixture]]:
     """Mix candidates by lifecycle, each fold with the weights that the other folds give.
 
@@ -26,6 +29,8 @@ def stack_across(
         Of rows that their models didn't see.
     judged
         The same rows; the confirming fold gives no weights.
+    admitted
+        Lifecycle to the candidates that may be mixed there; None: all.
 
     Returns
     -------
@@ -33,8 +38,8 @@ def stack_across(
         Mixed effects, shape (n, K), and each lifecycle's mixture over all tuning folds.
     """
     mixed, mixtures = np.zeros_like(judged.pseudo), {}
-    names = list(effects)
     for lifecycle in np.unique(judged.lifecycle):
+        names = list(effects) if admitted is None else admitted[str(lifecycle)]
         own = judged.lifecycle == lifecycle
         tuning = own & (judged.fold != CONFIRMING_FOLD)
         moments = {

@@ -14,6 +14,7 @@ from ml.uplift.selection import (
     CONFIRMING_FOLD,
     Candidate,
     Judged,
+    admit_by_lifecycle,
     calibrate_across,
     compare_risks,
     cross_predict,
@@ -48,7 +49,8 @@ class OutcomeTrial:
 
     ``control``, shape (n,), is the mean without an offer, cross-fitted. ``raw`` and ``calibrated``
     map a candidate's name to effects of shape (n, K); ``mixtures`` a lifecycle to the weights of
-    its stack; ``refusals`` a name to why it took no part.
+    its stack; ``admitted`` a lifecycle to the candidates that take part there; ``refusals`` a name
+    to why it took none anywhere.
     """
 
     outcome: str
@@ -58,6 +60,7 @@ class OutcomeTrial:
     raw: Mapping[str, np.ndarray]
     calibrated: Mapping[str, np.ndarray]
     mixtures: Mapping[str, Mixture]
+    admitted: Mapping[str, Sequence[str]]
     refusals: Mapping[str, str]
 
     def choose(
@@ -83,7 +86,8 @@ class OutcomeTrial:
             part = self.judged.take(rows)
             effects = {key: each[rows] for key, each in self.calibrated.items()}
             risks = compare_risks(effects, part, against=CONSTANT)
-            listed = shortlist(risks, effects, part)
+            takes_part = pl.col("candidate").is_in([*self.admitted[name], STACK])
+            listed = shortlist(risks.filter(takes_part), effects, part)
             worth = {} if confirm is None else self._confirm(listed, rows, confirm)
             chosen[name] = _take_best(listed, worth, self.judged.customer)
             values = {key: float(each.mean()) for key, (each, _) in worth.items()}
@@ -93,7 +97,9 @@ class OutcomeTrial:
                         "outcome": self.outcome,
                         "lifecycle": name,
                         "candidate": candidate,
-                        "refusal": None,
+                        "refusal": None
+                        if candidate in (*self.admitted[name], STACK)
+                        else "not proven better than pooled",
                         "risk_difference": difference,
                         "standard_error": error,
                         "is_shortlisted": candidate in listed,
@@ -145,6 +151,7 @@ def run_trial(
     candidates: Sequence[Candidate],
     *,
     settings: TreeSettings,
+    n_threads: int = 1,
     progress: Callable[[str], None],
 ) -> OutcomeTrial:
     """Let every candidate, and their stack, predict customers that they weren't fitted on.
@@ -161,6 +168,8 @@ def run_trial(
         On trial; the constant effect must be among them.
     settings
         Tree settings.
+    n_threads
+        Folds fitted side by side.
     progress
         Called with a line per candidate.
 
@@ -176,7 +185,12 @@ def run_trial(
         about = f"{outcome}: candidate {number} of {len(candidates)}, {candidate.name}"
         try:
             effects = cross_predict(
-                candidate, sample, fold=judged.fold, lifecycle=judged.lifecycle, settings=settings
+                candidate,
+                sample,
+                fold=judged.fold,
+                lifecycle=judged.lifecycle,
+                settings=settings,
+                n_threads=n_threads,
             )
         except SupportError as error:
             refusals[candidate.name] = str(error)
@@ -185,9 +199,12 @@ def run_trial(
         raw[candidate.name] = effects
         calibrated[candidate.name] = calibrate_across(effects, judged)
         progress(f"{about}: predicted")
-    raw[STACK], mixtures = stack_across(raw, judged)
+    admitted = admit_by_lifecycle(calibrated, judged)
+    raw[STACK], mixtures = stack_across(raw, judged, admitted=admitted)
     calibrated[STACK] = calibrate_across(raw[STACK], judged)
-    return OutcomeTrial(outcome, sample, judged, means[:, 0], raw, calibrated, mixtures, refusals)
+    return OutcomeTrial(
+        outcome, sample, judged, means[:, 0], raw, calibrated, mixtures, admitted, refusals
+    )
 
 
 def _take_best(

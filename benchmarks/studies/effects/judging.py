@@ -1,41 +1,62 @@
 """One log: heads are fitted on training customers and judged on the evaluation cohort's truth."""
 
+import json
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import polars as pl
 
+from benchmarks.studies.effects import peers
 from benchmarks.studies.effects.logs import KnownLog, draw_log
 from ml.allocation.budget import cut_probabilities, solve_budget
 from ml.pipeline.learn import fit_candidate
 from ml.pipeline.policies import UpliftScorer
 from ml.simulate.worlds import find_world
+from ml.uplift.fitting import LearningSettings
 
 BUDGET_SHARE = 0.2
 SMALLEST_ERROR = 0.01
 """Currency: where the constant effect errs by less there is nothing to be better at."""
 
 
-def judge(world: str, n_decisions: int, seed: int) -> pl.DataFrame:
+def judge(
+    world: str, n_decisions: int, seed: int, *, with_peers: bool = False, causalml: str = ""
+) -> pl.DataFrame:
     """Draw a log, fit heads, and compare them with the constant effects and the truth.
 
     Parameters
     ----------
     world, n_decisions, seed
         Name, training decisions, seed of the world.
+    with_peers
+        Whether EconML's learners are fitted on the same rows.
+    causalml
+        A Python with causalml, whose learners are fitted then too.
 
     Returns
     -------
     pl.DataFrame
         One row per lifecycle, outcome and offer: error (root mean square, currency) of the head
         and of the constant effect on eligible evaluation decisions, the candidate, whether it
-        abstains; and the log's policy values (true net value per decision over no-offer at a fifth
-        of what the oracle would spend without a budget), the same in each row.
+        abstains, the z that the true effects themselves would reach as a ranking (below 2 no
+        learner could prove anything); and, the same in each row, the log's policy values (true net
+        value per decision over no-offer at a fifth of what the oracle would spend without a
+        budget) and each peer's error over all offers.
     """
     config = replace(find_world(world), seed=seed)
     log = draw_log(config, n_decisions=n_decisions)
     programme = config.programme
-    candidate = fit_candidate(log.snapshot, programme=programme, actions=log.actions)
+    # Logs are judged side by side.
+    candidate = fit_candidate(
+        log.snapshot,
+        programme=programme,
+        actions=log.actions,
+        settings=LearningSettings(n_threads=1),
+    )
     if not isinstance(candidate.scorer, UpliftScorer):
         raise AssertionError("fit_candidate fits uplift heads")
     heads, evaluation = candidate.scorer.heads, log.snapshot.evaluation
@@ -69,6 +90,7 @@ def judge(world: str, n_decisions: int, seed: int) -> pl.DataFrame:
                         "is_abstaining": fitted.calibrations[action].slope == 0,
                         "error": _rms(each[judged, action] - true),
                         "constant_error": _rms(constant[outcome][head.lifecycle][action] - true),
+                        "ideal_z": _rank_ideally(log, outcome, action, judged, n_decisions),
                     }
                 )
     constant_value, constant_cost = (
@@ -79,9 +101,85 @@ def judge(world: str, n_decisions: int, seed: int) -> pl.DataFrame:
         "heads": _value(effects["value"], effects["cost"], log),
         "constant": _value(constant_value, constant_cost, log),
     }
-    return pl.DataFrame(rows).with_columns(
+    table = pl.DataFrame(rows).with_columns(
         pl.lit(value).alias(f"{name}_value") for name, value in values.items()
     )
+    if with_peers:
+        judged = evaluation.contexts.eligible.copy()
+        judged[:, 0] = False
+        errors = {
+            f"heads_{outcome}_error": _rms((effects[outcome] - truth[outcome])[judged])
+            for outcome in effects
+        }
+        errors |= fit_peers(log, causalml=causalml)
+        table = table.with_columns(pl.lit(error).alias(name) for name, error in errors.items())
+    return table
+
+
+def fit_peers(log: KnownLog, *, causalml: str) -> dict[str, float]:
+    """Return published learners' errors on a log, each library in a process of its own.
+
+    Parameters
+    ----------
+    log
+        Its training rows are fitted on, its evaluation rows judged.
+    causalml
+        A Python with causalml; empty: EconML alone.
+
+    Returns
+    -------
+    dict
+        ``<peer>_value_error`` and ``<peer>_cost_error``, currency.
+    """
+    training, evaluation = log.snapshot.training, log.snapshot.evaluation
+    errors: dict[str, float] = {}
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "log.npz"
+        np.savez(
+            file,
+            context=training.contexts.context,
+            action=training.action,
+            policy=training.logging_policy,
+            value=training.value,
+            cost=training.cost,
+            test=evaluation.contexts.context,
+            eligible=evaluation.contexts.eligible,
+            value_effect=log.value_effect,
+            cost_effect=log.cost_effect,
+        )
+        for python, names in ((sys.executable, peers.ECONML), (causalml, peers.CAUSALML)):
+            if not python:
+                continue
+            lines = subprocess.run(
+                [python, "-W", "ignore", peers.__file__, str(file), *names],
+                check=True,
+                capture_output=True,
+                text=True,
+            ).stdout.splitlines()
+            for line in lines:
+                each = json.loads(line)
+                for outcome in ("value", "cost"):
+                    errors[f"{each['peer']}_{outcome}_error"] = each[f"{outcome}_error"]
+    return errors
+
+
+def _rank_ideally(
+    log: KnownLog, outcome: str, action: int, rows: np.ndarray, n_decisions: int
+) -> float:
+    """Return the z of true effects as a ranking of one head, at the training log's size."""
+    evaluation = log.snapshot.evaluation
+    policy, taken = evaluation.logging_policy[rows], evaluation.action[rows]
+    realised = getattr(evaluation, outcome)[rows]
+    realised = realised - realised.mean()
+    possible = (policy[:, action] > 0) & (policy[:, 0] > 0)
+    true = {"value": log.value_effect, "cost": log.cost_effect}[outcome][rows, action]
+    pseudo = np.where(taken == action, realised / np.maximum(policy[:, action], 1e-9), 0.0)
+    if outcome == "value":
+        pseudo -= np.where(taken == 0, realised / np.maximum(policy[:, 0], 1e-9), 0.0)
+    score = true[possible] - true[possible].mean()
+    noise = float(np.sqrt(((score * pseudo[possible]) ** 2).sum()))
+    share = n_decisions / evaluation.n_decisions
+    return float(score @ score) / noise * float(np.sqrt(share)) if noise > 0 else 0.0
 
 
 def _estimate_constants(log: KnownLog, outcome: str) -> dict[str, np.ndarray]:

@@ -3,13 +3,11 @@
 Kennedy (2023), Electronic Journal of Statistics 17(2), algorithm 1.
 """
 
-from collections.abc import Mapping
-
 import numpy as np
 
-from ml.uplift.ensemble import Learner, Part, Prepared
+from ml.uplift.ensemble import Learner, Part, Prepared, stack_actions
 from ml.uplift.nuisance import cross_fit_means, make_pseudo_outcomes
-from ml.uplift.sample import Sample, Scores, refuse_zero_control
+from ml.uplift.sample import Sample, refuse_zero_control
 from ml.uplift.trees import TreeSettings, fit_forest
 
 
@@ -35,11 +33,4 @@ def _fit(sample: Sample, prepared: Prepared, counts: np.ndarray, settings: TreeS
     return Part(forests)
 
 
-def _combine(
-    scores: Scores, numbers: Mapping[str, np.ndarray], shape: tuple[int, int]
-) -> np.ndarray:
-    nothing = np.zeros(shape[0])
-    return np.column_stack([scores.get(f"effect_{action}", nothing) for action in range(shape[1])])
-
-
-LEARNER = Learner("dr_learner", _combine, _fit, _prepare, refuse_zero_control)
+LEARNER = Learner("dr_learner", stack_actions, _fit, _prepare, refuse_zero_control)

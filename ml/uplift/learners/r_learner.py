@@ -6,13 +6,11 @@ propensity of the action among the two.
 Nie, Wager (2021), Biometrika 108(2), eq. 4.
 """
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from ml.uplift.baseline import fit_baseline
-from ml.uplift.ensemble import Learner, Part, Prepared
-from ml.uplift.sample import Sample, Scores, refuse_zero_control
+from ml.uplift.ensemble import Learner, Part, Prepared, stack_actions
+from ml.uplift.sample import Sample, refuse_zero_control
 from ml.uplift.trees import TreeSettings, fit_forest
 
 
@@ -42,11 +40,4 @@ def _fit(sample: Sample, prepared: Prepared, counts: np.ndarray, settings: TreeS
     return Part(forests)
 
 
-def _combine(
-    scores: Scores, numbers: Mapping[str, np.ndarray], shape: tuple[int, int]
-) -> np.ndarray:
-    nothing = np.zeros(shape[0])
-    return np.column_stack([scores.get(f"effect_{action}", nothing) for action in range(shape[1])])
-
-
-LEARNER = Learner("r_learner", _combine, _fit, _prepare, refuse_zero_control)
+LEARNER = Learner("r_learner", stack_actions, _fit, _prepare, refuse_zero_control)

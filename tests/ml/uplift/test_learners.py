@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from ml.core.errors import ContractError, SupportError
+from ml.uplift import wrapping
 from ml.uplift.ensemble import fit_ensemble, resample_customers
 from ml.uplift.learners import LEARNERS, find_learner
 from ml.uplift.sample import Sample
@@ -24,6 +25,8 @@ MOST_LEFT = {
     "r_learner": 0.9,
     "residual": 0.7,
     "hurdle": 0.7,
+    "econml_dr": 0.85,
+    "econml_forest": 1.0,
 }
 
 
@@ -96,7 +99,7 @@ def test_the_cost_of_an_offer_is_an_ordinary_regression(trial, name):
     assert effects.mean.mean(axis=0) == pytest.approx(seen, abs=0.03)
 
 
-@pytest.mark.parametrize("name", ["x_learner", "dr_learner", "r_learner", "residual"])
+@pytest.mark.parametrize("name", ["x_learner", "dr_learner", "r_learner", "residual", "econml_dr"])
 def test_learners_of_differences_refuse_a_cost(trial, name):
     sample, _, _ = trial
     costs = sample.with_outcome(sample.outcome * (sample.action > 0), is_zero_without_offer=True)
@@ -163,6 +166,47 @@ def test_the_spread_over_members_tells_the_error_of_a_mean():
         spreads.append(estimate.spread[0, 1:])
         means.append(estimate.mean[0, 1:])
     assert np.mean(spreads, axis=0) == pytest.approx(np.std(means, axis=0, ddof=1), rel=0.3)
+
+
+def test_a_wrapped_estimator_knows_the_logged_propensities():
+    """With constant propensities assumed, a skewed log would mislead it."""
+    sample, truth, _ = make_trial(5, skew=1.2)
+    effects = fit_ensemble(find_learner("econml_dr"), sample, settings=SETTINGS).predict(
+        sample.context, DESCRIPTORS
+    )
+    assert effects.mean.mean(axis=0)[1:] == pytest.approx(truth.mean(axis=0)[1:], abs=0.3)
+
+
+def test_a_wrapped_estimator_is_refused_where_its_library_is_missing(trial, monkeypatch):
+    sample, _, _ = trial
+    monkeypatch.setattr(wrapping, "find_spec", lambda name: None)
+    with pytest.raises(SupportError, match="pip install 'liftloop\\[causal\\]'"):
+        fit_ensemble(find_learner("econml_dr"), sample, settings=SETTINGS)
+
+
+def test_a_bigger_log_than_an_estimator_can_bear_is_sampled(trial):
+    sample, _, _ = trial
+    counts = np.full(sample.n_rows, 2.0)
+    rows = wrapping.choose_rows(sample, counts, most=5_000, seed=1)
+    assert len(rows) == 5_000
+    assert (np.diff(rows) >= 0).all()
+    assert len(wrapping.choose_rows(sample, counts, most=10**6, seed=1)) == 2 * sample.n_rows
+
+
+def test_members_fitted_side_by_side_are_the_same(trial):
+    sample, _, _ = trial
+    resamples = resample_customers(np.arange(sample.n_rows), n_members=4, seed=1)
+    for name in ("residual", "hurdle"):
+        alone, together = (
+            fit_ensemble(
+                find_learner(name), sample, settings=SETTINGS, resamples=resamples, n_threads=n
+            )
+            for n in (1, 4)
+        )
+        for first, second in zip(alone.members, together.members, strict=True):
+            assert {k: each.text for k, each in first.forests.items()} == {
+                k: each.text for k, each in second.forests.items()
+            }
 
 
 def test_the_same_seed_gives_the_same_ensemble(trial):

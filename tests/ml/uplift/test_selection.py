@@ -10,6 +10,7 @@ from ml.uplift.selection import (
     Candidate,
     Judged,
     adjust_by_holm,
+    admit_by_lifecycle,
     compare_risks,
     cross_predict,
     prove_heterogeneity,
@@ -133,7 +134,15 @@ def test_holm_by_hand():
 def _make_trial(judged, effects, mixtures=None):
     control = np.zeros(len(judged.customer))
     return OutcomeTrial(
-        "value", None, judged, control, effects, effects, mixtures or {}, {"sick": "why"}
+        "value",
+        None,
+        judged,
+        control,
+        effects,
+        effects,
+        mixtures or {},
+        {name: [each for each in effects if each != STACK] for name in LIFECYCLES},
+        {"sick": "why"},
     )
 
 
@@ -152,6 +161,25 @@ def test_the_stack_is_taken_unless_another_is_worth_more():
         return np.full(len(rows), 1.0 if (effect == effects["right"][rows]).all() else 0.0)
 
     assert set(trial.choose(list(LIFECYCLES), confirm=confirm)[0].values()) == {"right"}
+
+
+def test_a_lifecycle_has_a_model_of_its_own_only_where_that_is_better():
+    judged, effects = _make_judged(8)
+    is_active = (judged.lifecycle == "activation")[:, None]
+    effects = {
+        "constant": effects["constant"],
+        "tree": effects["constant"],
+        # Right where customers are active, and as good as the pooled model elsewhere.
+        "tree, own": np.where(is_active, effects["right"], effects["constant"]),
+    }
+    admitted = admit_by_lifecycle(effects, judged)
+    assert admitted == {
+        "activation": ["constant", "tree", "tree, own"],
+        "habituation": ["constant", "tree"],
+    }
+    mixtures = stack_across(effects, judged, admitted=admitted)[1]
+    assert mixtures["activation"]["tree, own"] > 0.8
+    assert "tree, own" not in mixtures["habituation"]
 
 
 def test_nobody_is_predicted_by_a_model_of_their_own_fold():
