@@ -10,11 +10,29 @@ from orchestration.assets.evaluation import champion, policy_evaluation
 from orchestration.assets.features import marts, warehouse_models
 from orchestration.assets.ingestion import ingestion
 from orchestration.assets.monitoring import nightly_summary
-from orchestration.assets.uplift import lifecycle_rule, randomisation, uplift_heads
-from orchestration.jobs import EXECUTOR, history, nightly, promotion, rebuild, weekly_training
+from orchestration.assets.uplift import (
+    action_plan,
+    learning_settings,
+    lifecycle_rule,
+    randomisation,
+    uplift_heads,
+)
+from orchestration.jobs import (
+    EXECUTOR,
+    history,
+    nightly,
+    promotion,
+    rebuild,
+    settings_search,
+    weekly_training,
+)
 from orchestration.progress import progress_logger
 from orchestration.resources import build_resources
-from orchestration.schedules import nightly_schedule, weekly_training_schedule
+from orchestration.schedules import (
+    nightly_schedule,
+    settings_search_schedule,
+    weekly_training_schedule,
+)
 from orchestration.sensors import landing_files
 from orchestration.settings import prepare_home, read_settings
 
@@ -31,6 +49,8 @@ defs = dg.Definitions(
         # learn
         lifecycle_rule,
         uplift_heads,
+        action_plan,
+        learning_settings,
         # decide
         assignment,
         # validate
@@ -38,8 +58,8 @@ defs = dg.Definitions(
         champion,
         nightly_summary,
     ],
-    jobs=[history, rebuild, nightly, weekly_training, promotion],
-    schedules=[nightly_schedule, weekly_training_schedule],
+    jobs=[history, rebuild, nightly, weekly_training, settings_search, promotion],
+    schedules=[nightly_schedule, weekly_training_schedule, settings_search_schedule],
     sensors=[landing_files],
     resources=build_resources(settings),
     executor=EXECUTOR,

@@ -1,4 +1,4 @@
-"""Jobs: history and rebuild (a range of nights), nightly, weekly_training, promotion.
+"""Jobs: history and rebuild (a range of nights), nightly, training, search, promotion.
 
 Reads and writes: what their assets do.
 """
@@ -80,10 +80,18 @@ weekly_training = dg.define_asset_job(
         "experiment_effects",
         "lifecycle_rule",
         "uplift_heads",
+        "action_plan",
         "policy_values",
         "evaluation_record",
         "champion",
     ),
     description="Check the log, fit the heads, value the candidate, promote it if it's proven.",
+    executor_def=EXECUTOR,
+)
+
+settings_search = dg.define_asset_job(
+    "settings_search",
+    selection=dg.AssetSelection.assets("learning_settings"),
+    description="Search tree settings on the last training's snapshot; pin them if confirmed.",
     executor_def=EXECUTOR,
 )

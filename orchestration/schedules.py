@@ -1,8 +1,8 @@
-"""When jobs run: the night at 01:30, training on Mondays at 03:30 (UTC)."""
+"""When jobs run: the night at 01:30, training on Mondays at 03:30, search on the 1st (UTC)."""
 
 import dagster as dg
 
-from orchestration.jobs import nightly, weekly_training
+from orchestration.jobs import nightly, settings_search, weekly_training
 from orchestration.settings import read_settings
 
 _STATUS = (
@@ -18,6 +18,13 @@ weekly_training_schedule = dg.ScheduleDefinition(
     name="weekly_training_schedule",
     job=weekly_training,
     cron_schedule="30 3 * * 1",
+    execution_timezone="UTC",
+    default_status=_STATUS,
+)
+settings_search_schedule = dg.ScheduleDefinition(
+    name="settings_search_schedule",
+    job=settings_search,
+    cron_schedule="0 5 1 * *",
     execution_timezone="UTC",
     default_status=_STATUS,
 )

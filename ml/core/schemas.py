@@ -265,3 +265,41 @@ class ExperimentEffects(dy.Schema):
     standard_error = dy.Float64(nullable=False)
     low = dy.Float64(nullable=False)
     high = dy.Float64(nullable=False)
+
+
+class ActionPlan(dy.Schema):
+    """One row per lifecycle and action: its support, and what the next exploration should do."""
+
+    lifecycle = dy.String(primary_key=True)
+    action_id = dy.String(primary_key=True)
+    family = dy.String(nullable=False)
+    channel = dy.String(nullable=False)
+    face_value = dy.Float64(nullable=False, min=0)
+    proposal = dy.Enum(["keep", "drop", "add"], nullable=False)
+    reason = dy.String(nullable=False)
+    n_rows = dy.Int64(nullable=False, min=0)
+    effective_rows = dy.Float64(nullable=False, min=0)
+    mean_propensity = dy.Float64(nullable=True)
+    smallest_propensity = dy.Float64(nullable=True)
+    net_effect = dy.Float64(nullable=True)
+    low = dy.Float64(nullable=True)
+    high = dy.Float64(nullable=True)
+    needed_decisions = dy.Int64(nullable=True)
+    needed_weeks = dy.Float64(nullable=True)
+
+
+class LearningSettingsRow(dy.Schema):
+    """One row per search: the best tree settings tried, and whether trainings use them."""
+
+    searched_for_date = dy.Date(primary_key=True)
+    n_trees = dy.Int64(nullable=False, min=1)
+    n_leaves = dy.Int64(nullable=False, min=2)
+    minimum_leaf_rows = dy.Int64(nullable=False, min=1)
+    learning_rate = dy.Float64(nullable=False, min_exclusive=0)
+    ridge = dy.Float64(nullable=False, min=0)
+    risk_difference = dy.Float64(nullable=False)
+    confirmed_difference = dy.Float64(nullable=False)
+    confirmed_error = dy.Float64(nullable=False, min=0)
+    is_pinned = dy.Bool(nullable=False)
+    n_trials = dy.Int64(nullable=False, min=1)
+    data_hash = dy.String(nullable=False)

@@ -2,7 +2,8 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from datetime import date
 
 import numpy as np
 import polars as pl
@@ -13,6 +14,7 @@ from ml.core.errors import ContractError, SupportError
 from ml.core.hashing import hash_text, hash_uniform
 from ml.core.logged import LoggedDecisions, build_logged_decisions
 from ml.core.programme import Programme
+from ml.core.schemas import LearningSettingsRow
 from ml.ope.estimators import contribute_snips, weigh
 from ml.pipeline.policies import (
     BudgetedPolicy,
@@ -24,6 +26,8 @@ from ml.pipeline.policies import (
 from ml.uplift.fitting import LearningSettings, fit_uplift_heads
 from ml.uplift.heads import UpliftHeads
 from ml.uplift.report import HeadReport
+from ml.uplift.search import search_trees
+from ml.uplift.trees import TreeSettings
 
 
 @dataclass(frozen=True)
@@ -145,6 +149,75 @@ def fit_candidate(
     )
     scorer = UpliftScorer(heads, fallback_cost=actions.face_values + actions.message_costs)
     return _freeze(scorer, snapshot, programme=programme, actions=actions)
+
+
+def search_settings(
+    snapshot: Snapshot,
+    *,
+    programme: Programme,
+    actions: ActionSet,
+    searched_for_date: date,
+    n_trials: int,
+    settings: LearningSettings | None = None,
+    progress: Callable[[str], None] = lambda message: None,
+) -> pl.DataFrame:
+    """Search tree settings on training customers.
+
+    Parameters
+    ----------
+    snapshot
+        Matured decisions.
+    programme, actions
+        Seed and action set.
+    searched_for_date
+        Of the snapshot.
+    n_trials
+        Settings to try.
+    settings
+        The present ones; None takes the defaults.
+    progress
+        Called with a line per trial.
+
+    Returns
+    -------
+    pl.DataFrame
+        LearningSettingsRow.
+    """
+    found = search_trees(
+        snapshot.training,
+        actions=actions,
+        seed=programme.seed,
+        n_trials=n_trials,
+        settings=settings,
+        progress=progress,
+    )
+    row = {**asdict(found.trees), **asdict(found)}
+    row |= {"searched_for_date": searched_for_date, "data_hash": snapshot.data_hash}
+    schema = LearningSettingsRow.create_empty().schema
+    return LearningSettingsRow.validate(
+        pl.DataFrame([{name: row[name] for name in schema}], schema=schema)
+    )
+
+
+def pin_settings(searched: pl.DataFrame) -> LearningSettings:
+    """Return the newest pinned settings; the defaults where no search was pinned.
+
+    Parameters
+    ----------
+    searched
+        LearningSettingsRow rows.
+
+    Returns
+    -------
+    LearningSettings
+        For ``fit_candidate``.
+    """
+    pinned = searched.filter(pl.col("is_pinned")).sort("searched_for_date")
+    if pinned.is_empty():
+        return LearningSettings()
+    row = pinned.row(-1, named=True)
+    fields = ("n_trees", "n_leaves", "minimum_leaf_rows", "learning_rate", "ridge")
+    return LearningSettings(trees=TreeSettings(**{name: row[name] for name in fields}))
 
 
 def fit_lifecycle_rule(

@@ -251,3 +251,46 @@ def plot_personas(personas: pl.DataFrame, *, currency: str) -> Figure:
     for axes in (shares, effects):
         axes.spines[["top", "right"]].set_visible(False)
     return figure
+
+
+def plot_support(plan: pl.DataFrame, *, minimum_support: int) -> Figure:
+    """Plot how often each action was taken in each lifecycle, and what is proposed for it.
+
+    Parameters
+    ----------
+    plan
+        ActionPlan rows.
+    minimum_support
+        Rows below which an action is not offered.
+
+    Returns
+    -------
+    Figure
+        One panel per lifecycle, one bar per action, logarithmic.
+    """
+    lifecycles = plan["lifecycle"].unique().sort().to_list()
+    names = plan["action_id"].unique().sort(descending=True).to_list()
+    figure = Figure(
+        figsize=(3.2 * len(lifecycles) + 1.6, 0.3 * len(names) + 1.4), layout="constrained"
+    )
+    colours = {"keep": _BLUE, "add": _ORANGE, "drop": _GREY}
+    panels = figure.subplots(1, len(lifecycles), sharey=True, squeeze=False)[0]
+    for axes, lifecycle in zip(panels, lifecycles, strict=True):
+        for row in plan.filter(pl.col("lifecycle") == lifecycle).iter_rows(named=True):
+            position = names.index(row["action_id"])
+            colour = colours[row["proposal"]]
+            axes.barh(position, max(row["n_rows"], 1), color=colour, height=0.7)
+            if row["needed_decisions"] and row["mean_propensity"]:
+                needed = row["needed_decisions"] * row["mean_propensity"]
+                axes.plot(needed, position, marker="|", color="black", markersize=9)
+        axes.axvline(minimum_support, color="black", lw=0.8, ls=":")
+        axes.set_xscale("log")
+        axes.set_title(lifecycle, fontsize=9)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].set_yticks(range(len(names)), names)
+    figure.supxlabel(
+        "decisions seen (blue keep, grey drop, orange add); mark: needed to tell half the best "
+        "effect; dotted: least that is offered",
+        fontsize=8,
+    )
+    return figure

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import version as version_of
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -79,7 +80,10 @@ class PolicyRegistry:
                     python_model=str(_MODEL_FILE),
                     artifacts={"policy": str(folder)},
                     signature=_write_signature(policy),
-                    pip_requirements=["lightgbm", "numpy", "polars"],
+                    pip_requirements=[
+                        f"{name}=={version_of(name)}"
+                        for name in ("lightgbm", "numba", "numpy", "polars", "scipy")
+                    ],
                 )
                 registered = mlflow.register_model(model.model_uri, MODEL_NAME, tags=every_tag)
                 version = str(registered.version)

@@ -137,7 +137,7 @@ def fit_uplift_heads(
             f"no lifecycle has {minimum_support} decisions without an offer: explore longer, "
             "or lower minimum_support in programme.json"
         )
-    trials = _hold_trials(logged, actions, seed=seed, settings=settings, progress=progress)
+    trials = hold_trials(logged, actions, seed=seed, settings=settings, progress=progress)
     chosen: dict[str, dict[str, str]] = {}
     evidence = []
     for outcome in ("cost", "value"):
@@ -211,15 +211,32 @@ def describe_actions(actions: ActionSet) -> np.ndarray:
     return np.column_stack(columns)
 
 
-def _hold_trials(
+def hold_trials(
     logged: LoggedDecisions,
     actions: ActionSet,
     *,
     seed: int,
     settings: LearningSettings,
-    progress: Progress,
+    progress: Progress = lambda message: None,
 ) -> dict[str, OutcomeTrial]:
-    """Put the candidates on trial for each outcome."""
+    """Put the candidates on trial for each outcome.
+
+    Parameters
+    ----------
+    logged, actions
+        Matured decisions of training customers, and the action set.
+    seed
+        Of the folds.
+    settings
+        Candidates and trees.
+    progress
+        Called with a line per candidate.
+
+    Returns
+    -------
+    dict
+        Outcome to its trial.
+    """
     hashed = hash_text(logged.contexts.frame["customer_id"], salt=f"fold-{seed}")
     fold = (hashed % np.uint64(N_FOLDS)).astype(np.int64)
     value = Sample(

@@ -16,7 +16,7 @@ from ml.uplift.forest import Forest
 from ml.uplift.heads import LifecycleHead, OutcomeHead, OutcomeModel, UpliftHeads
 from ml.uplift.learners import find_learner
 from ml.uplift.personas import PERSONAS
-from ml.uplift.report import BINS, EFFICIENCY, RANKING, HeadReport
+from ml.uplift.report import BINS, CURVES, EFFICIENCY, RANKING, HeadReport
 from ml.uplift.trial import EVIDENCE
 
 _REPORT = {
@@ -25,6 +25,7 @@ _REPORT = {
     "bins": BINS,
     "efficiency": EFFICIENCY,
     "personas": PERSONAS,
+    "curves": CURVES,
 }
 
 
@@ -119,7 +120,11 @@ def load_heads(folder: Path) -> UpliftHeads:
 def _read_report(file: Path) -> HeadReport:
     tables = json.loads(file.read_text())
     return HeadReport(
-        **{name: pl.DataFrame(tables[name], schema=schema) for name, schema in _REPORT.items()}
+        # Heads of an earlier version lack a table that later ones have.
+        **{
+            name: pl.DataFrame(tables.get(name, []), schema=schema)
+            for name, schema in _REPORT.items()
+        }
     )
 
 

@@ -14,6 +14,7 @@ from ml.uplift.diagnostics import (
     measure_calibration_error,
     rank_average,
 )
+from ml.uplift.isotonic import compare_with_line
 from ml.uplift.personas import PERSONAS, sort_into_personas
 from ml.uplift.trial import OutcomeTrial
 
@@ -43,6 +44,12 @@ EFFICIENCY = {
     **dict.fromkeys(("predicted", "value", "cost", "cost_per_value"), pl.Float64),
     "failure": pl.String,
 }
+CURVES = {
+    "outcome": pl.String,
+    "family": pl.String,
+    "risk_difference": pl.Float64,
+    "standard_error": pl.Float64,
+}
 
 
 @dataclass(frozen=True)
@@ -53,7 +60,8 @@ class HeadReport:
     ``RANKING``; p_value is its family's, of constant effects, adjusted by Holm. ``bins``: predicted
     against realised by fifth of the prediction, ``BINS``. ``efficiency``: cost per incremental
     value by decile of the predicted one, ``EFFICIENCY``. ``personas``: who is persuaded by each
-    offer, ``ml.uplift.personas.PERSONAS``.
+    offer, ``ml.uplift.personas.PERSONAS``. ``curves``: whether an increasing curve would calibrate
+    better than the line that serves, per family, ``CURVES``; below 0, beyond twice its error: yes.
     """
 
     evidence: pl.DataFrame
@@ -61,6 +69,7 @@ class HeadReport:
     bins: pl.DataFrame
     efficiency: pl.DataFrame
     personas: pl.DataFrame
+    curves: pl.DataFrame
 
 
 def report_heads(
@@ -155,4 +164,16 @@ def report_heads(
         pl.DataFrame(bins, schema=BINS),
         pl.DataFrame(efficiency, schema=EFFICIENCY),
         pl.DataFrame(personas, schema=PERSONAS),
+        pl.DataFrame(
+            [
+                {"outcome": outcome, **each}
+                for outcome, trial in trials.items()
+                for each in compare_with_line(
+                    trial.stitch(chosen[outcome], is_calibrated=False),
+                    effects[outcome],
+                    trial.judged,
+                )
+            ],
+            schema=CURVES,
+        ),
     )

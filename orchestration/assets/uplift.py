@@ -1,19 +1,21 @@
 """Learn: effects from matured logs, and the rule that they must beat.
 
-Reads: lake marts. Writes: MLflow runs, versions of assignment_policy, lake randomisation_checks
-and experiment_effects.
+Reads: lake marts. Writes: MLflow runs, versions of assignment_policy, lake randomisation_checks,
+experiment_effects, action_plan and learning_settings.
 """
 
 import math
 from collections.abc import Iterator
-from datetime import date
+from dataclasses import asdict
+from datetime import date, timedelta
 
 import dagster as dg
 import polars as pl
 
 from ml.core.actions import ActionSet, read_actions
 from ml.core.errors import ContractError
-from ml.core.schemas import ExperimentEffects, RandomisationChecks
+from ml.core.schemas import ActionPlan, ExperimentEffects, LearningSettingsRow, RandomisationChecks
+from ml.pipeline.horizons import compare_horizons
 from ml.pipeline.identify import (
     check_randomisation,
     estimate_experiment_effects,
@@ -24,10 +26,20 @@ from ml.pipeline.learn import (
     describe_heads,
     fit_candidate,
     fit_lifecycle_rule,
+    pin_settings,
     report_candidate,
+    search_settings,
     take_snapshot,
 )
-from ml.plots.figures import plot_calibration, plot_effects, plot_heads, plot_personas
+from ml.pipeline.planning import plan_actions
+from ml.plots.figures import (
+    plot_calibration,
+    plot_effects,
+    plot_heads,
+    plot_personas,
+    plot_support,
+)
+from ml.uplift.fitting import LearningSettings
 from orchestration.assets.embedding import embed_figure, tabulate
 from orchestration.lake import Lake, describe
 from orchestration.resources import Mlflow, ProgrammeFile
@@ -198,8 +210,54 @@ def lifecycle_rule(
     )
 
 
+class SearchConfig(dg.Config):
+    """How long to search."""
+
+    n_trials: int = 20
+
+
+def read_learning_settings(lake: Lake, training_date: date) -> LearningSettings:
+    """Return the settings that searches up to a date pinned, or the defaults."""
+    days = [day for day in lake.dates("learning_settings") if day <= training_date]
+    if not days:
+        return LearningSettings()
+    return pin_settings(pl.concat([lake.read("learning_settings", day) for day in days]))
+
+
 @dg.asset(
     deps=_SNAPSHOT,
+    group_name="learn",
+    kinds={"lightgbm", "optuna"},
+)
+def learning_settings(
+    context: dg.AssetExecutionContext, config: SearchConfig, lake: Lake, programme: ProgrammeFile
+) -> dg.MaterializeResult:
+    """Tree settings by search; pinned for later trainings if a fold that no trial saw agrees."""
+    training_date = find_training_date(lake)
+    snapshot, actions = read_snapshot(lake, programme, training_date)
+    found = search_settings(
+        snapshot,
+        programme=programme.read(),
+        actions=actions,
+        searched_for_date=training_date,
+        n_trials=config.n_trials,
+        # As pinned before: searching a date again starts from the same.
+        settings=read_learning_settings(lake, training_date - timedelta(days=1)),
+        progress=lambda message: context.log.info(message),
+    )
+    written = lake.write(found, "learning_settings", training_date, schema=LearningSettingsRow)
+    return dg.MaterializeResult(
+        metadata={
+            **describe([written], LearningSettingsRow),
+            "is_pinned": bool(found["is_pinned"][0]),
+            "found": tabulate(found),
+        },
+        data_version=dg.DataVersion(written.sha256),
+    )
+
+
+@dg.asset(
+    deps=[*_SNAPSHOT, "learning_settings"],
     group_name="learn",
     kinds={"lightgbm", "mlflow"},
     pool="mlflow_registry",
@@ -215,6 +273,7 @@ def uplift_heads(
     training_date = find_training_date(lake)
     snapshot, actions = read_snapshot(lake, programme, training_date)
     settings = programme.read()
+    learning = read_learning_settings(lake, training_date)
     with track_run(
         mlflow.tracking_uri,
         experiment=mlflow.experiment,
@@ -225,6 +284,7 @@ def uplift_heads(
             snapshot,
             programme=settings,
             actions=actions,
+            settings=learning,
             progress=lambda message: context.log.info(message),
         )
         heads = describe_heads(candidate)
@@ -235,6 +295,7 @@ def uplift_heads(
                 "feature_schema_hash": candidate.schema_hash,
                 "data_hash": snapshot.data_hash,
                 "budget_per_decision": settings.budget_per_decision,
+                **{f"trees.{name}": each for name, each in asdict(learning.trees).items()},
             }
         )
         run.log_metrics(
@@ -262,6 +323,14 @@ def uplift_heads(
                 if row[metric] is not None and math.isfinite(row[metric])
             }
         )
+        horizons = compare_horizons(candidate, snapshot.evaluation)
+        run.log_metrics(
+            {
+                f"{row['outcome']}.{row['action_id']}.{horizon}_effect": row[horizon]
+                for row in horizons.iter_rows(named=True)
+                for horizon in ("learning", "accounting")
+            }
+        )
         registered = registry.register(
             candidate,
             programme=settings,
@@ -280,7 +349,48 @@ def uplift_heads(
             "predicted_against_realised": embed_figure(calibration),
             "efficiency": tabulate(report.efficiency),
             "personas": embed_figure(personas),
+            "curve_against_line": tabulate(report.curves),
+            "horizons": tabulate(horizons),
             "effects": embed_figure(figure),
         },
         data_version=dg.DataVersion(registered.policy_hash),
+    )
+
+
+@dg.asset(
+    deps=_SNAPSHOT,
+    group_name="learn",
+    kinds={"polars"},
+)
+def action_plan(
+    context: dg.AssetExecutionContext, lake: Lake, programme: ProgrammeFile
+) -> dg.MaterializeResult:
+    """Support per lifecycle and action, and the next compact action set with the rows it needs."""
+    training_date = find_training_date(lake)
+    snapshot, actions = read_snapshot(lake, programme, training_date)
+    plan = plan_actions(snapshot.everything, actions=actions)
+    written = lake.write(plan, "action_plan", training_date, schema=ActionPlan)
+    proposals = plan.unique("action_id", keep="first", maintain_order=True)
+    return dg.MaterializeResult(
+        metadata={
+            **describe([written], ActionPlan),
+            "training_date": str(training_date),
+            "proposals": tabulate(proposals.select("action_id", "proposal", "reason")),
+            "support": embed_figure(
+                plot_support(plan, minimum_support=programme.read().minimum_support)
+            ),
+            "needs": tabulate(
+                plan.select(
+                    "lifecycle",
+                    "action_id",
+                    "n_rows",
+                    "net_effect",
+                    "low",
+                    "high",
+                    "needed_decisions",
+                    "needed_weeks",
+                )
+            ),
+        },
+        data_version=dg.DataVersion(written.sha256),
     )

@@ -28,7 +28,7 @@ GROUPS = {
         "randomisation_checks",
         "experiment_effects",
     },
-    "learn": {"lifecycle_rule", "uplift_heads"},
+    "learn": {"lifecycle_rule", "uplift_heads", "action_plan", "learning_settings"},
     "decide": {"assignment_table", "holdout"},
     "validate": {"policy_values", "evaluation_record", "champion", "nightly_summary"},
 }
@@ -70,9 +70,13 @@ def test_assets_stand_in_the_loops_four_groups():
 
 def test_jobs_and_schedules_are_the_listed_ones():
     jobs = {job.name for job in defs.resolve_all_job_defs()} - {"__ASSET_JOB"}
-    assert jobs == {"history", "rebuild", "nightly", "weekly_training", "promotion"}
+    assert jobs == {
+        *("history", "rebuild", "nightly", "weekly_training", "settings_search", "promotion")
+    }
     schedules = {each.name: each for each in defs.schedules}
-    assert set(schedules) == {"nightly_schedule", "weekly_training_schedule"}
+    assert set(schedules) == {
+        f"{job}_schedule" for job in ("nightly", "weekly_training", "settings_search")
+    }
     assert defs.resolve_schedule_def("nightly_schedule").cron_schedule == "30 1 * * *"
     assert defs.resolve_schedule_def("weekly_training_schedule").cron_schedule == "30 3 * * 1"
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from econml.validate import DRTester
 
 from ml.uplift.diagnostics import (
     check_efficiency,
@@ -10,6 +11,8 @@ from ml.uplift.diagnostics import (
     measure_calibration_error,
     rank_average,
 )
+from ml.uplift.isotonic import compare_with_line, cross_calibrate
+from ml.uplift.selection import Judged, calibrate_across
 
 
 def _draw(seed, *, n_customers=400, per_customer=3, slope=1.0, noise=2.0):
@@ -130,3 +133,53 @@ def test_efficiency_that_does_not_differ_seldom_fails():
         )
     # Two tests at 5 % and 2.5 %.
     assert failures / 200 <= 0.075 + 2 * np.sqrt(0.075 * 0.925 / 200)
+
+
+def _make_judged(effect, pseudo, customer):
+    n = len(effect)
+    return Judged(
+        pseudo=np.column_stack([np.zeros(n), pseudo]),
+        possible=np.ones((n, 2), dtype=bool),
+        fold=customer % 4,
+        customer=customer,
+        lifecycle=np.full(n, "all"),
+        families=("none", "coupon"),
+    )
+
+
+def test_a_curve_beats_the_line_only_where_effects_are_curved():
+    """A step is bent for a line; where the line is right, the curve has only noise to add."""
+    for is_step, better in ((True, "curve"), (False, "line")):
+        pseudo, effect, customer = _draw(5, n_customers=3_000, slope=0.0 if is_step else 1.0)
+        if is_step:
+            pseudo = pseudo + 6.0 * (effect > 1.5)
+        judged = _make_judged(effect, pseudo, customer)
+        tau = np.column_stack([np.zeros(len(effect)), effect])
+        (row,) = compare_with_line(tau, calibrate_across(tau, judged), judged)
+        is_curve_better = row["risk_difference"] < -2 * row["standard_error"]
+        assert is_curve_better == (better == "curve"), row
+
+
+def test_the_curve_of_a_fold_is_shaped_by_others():
+    pseudo, effect, customer = _draw(6)
+    judged = _make_judged(effect, pseudo, customer)
+    tau = np.column_stack([np.zeros(len(effect)), effect])
+    changed = judged.with_pseudo(np.where((judged.fold == 0)[:, None], 50.0, judged.pseudo))
+    own = judged.fold == 0
+    assert (cross_calibrate(tau, judged)[own] == cross_calibrate(tau, changed)[own]).all()
+    assert (cross_calibrate(tau, judged)[~own] != cross_calibrate(tau, changed)[~own]).any()
+
+
+def test_slope_and_qini_agree_with_econml():
+    """DRTester's own formulas on the same pseudo-outcomes, rows independent."""
+    pseudo, effect, customer = _draw(7, n_customers=4_000, per_customer=1)
+    tester = DRTester(model_regression=None, model_propensity=None, cate=None)
+    tester.treatments, tester.n_treat = np.array([0, 1]), 1
+    tester.dr_val_, tester.cate_preds_val_ = pseudo[:, None], effect[:, None]
+    tester.cate_preds_train_, tester.dr_train_ = effect[:, None], pseudo[:, None]
+    tester.fit_on_train, tester.ate_val = False, pseudo.mean(keepdims=True)
+    theirs = tester.evaluate_blp()
+    ours = fit_best_linear_predictor(pseudo, effect, customer)
+    assert ours.value == pytest.approx(float(theirs.params[0]), rel=1e-6)
+    width = 2 * 1.96 * float(theirs.errs[0])
+    assert ours.high - ours.low == pytest.approx(width, rel=0.05)
