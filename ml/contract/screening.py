@@ -13,7 +13,7 @@ import polars.selectors as cs
 
 from ml.contract.casting import cast_column, describe_type
 from ml.contract.files import LandedRows, read_landing_file
-from ml.contract.tables import CLOCKS, CONTRACT, describe_rule
+from ml.contract.tables import CLOCKS, CONTRACT, Delivered, describe_rule
 from ml.core.errors import ContractError
 from ml.core.hashing import hash_text
 from ml.core.schemas import Quarantine
@@ -95,7 +95,14 @@ class ScreenedTable:
         return int(self.files["delivered"].sum())
 
 
-def screen_table(table: str, files: Sequence[Path], *, known: Known, night: date) -> ScreenedTable:
+def screen_table(
+    table: str,
+    files: Sequence[Path],
+    *,
+    known: Known,
+    night: date,
+    contract: Mapping[str, type[Delivered]] = CONTRACT,
+) -> ScreenedTable:
     """Split one table's delivered rows into accepted and quarantined.
 
     A file that can't be read, lacks or adds a column, or repeats another one is quarantined
@@ -112,6 +119,8 @@ def screen_table(table: str, files: Sequence[Path], *, known: Known, night: date
         What earlier nights (and earlier tables of this one) established.
     night
         The night of the delivery.
+    contract
+        The tables' schemas, where they aren't the usual.
 
     Returns
     -------
@@ -123,7 +132,7 @@ def screen_table(table: str, files: Sequence[Path], *, known: Known, night: date
     LandingError
         If a file is gone or may not be read.
     """
-    schema = CONTRACT[table]
+    schema = contract[table]
     types = {
         name: column.dtype for name, column in schema.columns().items() if name not in _LINEAGE
     }

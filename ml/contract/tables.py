@@ -106,7 +106,13 @@ class Assignments(Delivered):
         )
         logged = vector.list.get(position, null_on_oob=True)
         agrees = (logged - pl.col("propensity")).abs() <= PROPENSITY_TOLERANCE
-        return vector.is_null() | agrees
+        return vector.is_null() | agrees.fill_null(False)
+
+
+class ObservedAssignments(Assignments):
+    """Decisions of a log that may lack its propensities."""
+
+    propensity = dy.Float64(nullable=True, min_exclusive=0, max=1)
 
 
 class Deliveries(Delivered):
@@ -185,6 +191,23 @@ CONTRACT: dict[str, type[Delivered]] = {
     "media_spend": MediaSpend,
     "media_kpi": MediaKpi,
 }
+
+
+def choose_contract(*, fits_propensities: bool) -> dict[str, type[Delivered]]:
+    """Return the tables' schemas.
+
+    Parameters
+    ----------
+    fits_propensities
+        Whether a decision may come without its propensity.
+
+    Returns
+    -------
+    dict
+        Table name to schema.
+    """
+    return {**CONTRACT, "assignments": ObservedAssignments} if fits_propensities else CONTRACT
+
 
 CLOCKS: dict[str, tuple[str, ...]] = {
     "customers": ("signed_up_at", "available_at"),

@@ -53,6 +53,7 @@ class Programme:
     evaluation_share: float = 0.30
     holdout_share: float = 0.05
     minimum_support: int = 300
+    fits_propensities: bool = False
     seed: int = 20260105
     attributes: tuple[Attribute, ...] = ()
 

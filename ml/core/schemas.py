@@ -109,7 +109,7 @@ class LoggedDecisionRows(dy.Schema):
     action_id = dy.String(nullable=False)
     realised_action_id = dy.String(nullable=False)
     delivery_status = dy.String(nullable=False)
-    propensity = dy.Float64(nullable=False, min_exclusive=0, max=1)
+    propensity = dy.Float64(nullable=True, min_exclusive=0, max=1)
     policy_version = dy.String(nullable=False)
     arm = dy.String(nullable=False)
     experiment = dy.String(nullable=True)

@@ -10,7 +10,7 @@ import polars as pl
 from scipy import stats
 
 from ml.contract.screening import Known, screen_table
-from ml.contract.tables import CONTRACT
+from ml.contract.tables import choose_contract
 from ml.core.actions import ActionSet
 from ml.core.errors import LandingError
 from ml.core.hashing import hash_text, hash_uniform
@@ -62,11 +62,14 @@ def screen_night(
     accepted: dict[str, pl.DataFrame] = {}
     quarantined: list[pl.DataFrame] = [Quarantine.create_empty()]
     counts, described = [], []
-    for table in CONTRACT:
+    contract = choose_contract(
+        fits_propensities=programme is not None and programme.fits_propensities
+    )
+    for table in contract:
         paths = files.get(table, ())
         # Before it is read: what is changed meanwhile is noticed as changed.
         stats = _describe_files(table, paths, night)
-        screened = screen_table(table, paths, known=known, night=night)
+        screened = screen_table(table, paths, known=known, night=night, contract=contract)
         described.append(stats.join(screened.files, on="source_file", how="inner"))
         known = known.extend(table, screened.accepted)
         quarantined.append(screened.quarantined)

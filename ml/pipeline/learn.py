@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 
 import numpy as np
@@ -25,6 +25,7 @@ from ml.pipeline.policies import (
 )
 from ml.uplift.fitting import LearningSettings, fit_uplift_heads
 from ml.uplift.heads import UpliftHeads
+from ml.uplift.propensity import FittedPropensities, fit_propensities
 from ml.uplift.report import HeadReport
 from ml.uplift.search import search_trees
 from ml.uplift.trees import TreeSettings
@@ -34,13 +35,21 @@ from ml.uplift.trees import TreeSettings
 class Snapshot:
     """The matured decisions of a training date, split by customer.
 
-    ``evaluation`` customers enter no training; ``data_hash`` identifies the rows.
+    ``evaluation`` customers enter no training; ``data_hash`` identifies the rows. Where the log
+    lacks propensities and the programme has them fitted, ``fitted`` says how; those decisions
+    serve training alone.
     """
 
     everything: LoggedDecisions
     training: LoggedDecisions
     evaluation: LoggedDecisions
     data_hash: str
+    fitted: FittedPropensities | None = None
+
+    @property
+    def n_fitted(self) -> int:
+        """Training decisions whose propensities are fitted."""
+        return 0 if self.fitted is None else len(self.fitted.policy)
 
 
 def take_snapshot(rows: pl.DataFrame, *, programme: Programme, actions: ActionSet) -> Snapshot:
@@ -48,7 +57,8 @@ def take_snapshot(rows: pl.DataFrame, *, programme: Programme, actions: ActionSe
 
     Holdout customers are left out: no policy decides about them. So are decisions that left
     nothing to chance (propensity 1 without a vector, a targeting rule's): they support no
-    comparison.
+    comparison. Decisions without a propensity are left out too, or with ``fits_propensities`` in
+    the programme those of training customers get fitted ones.
 
     Parameters
     ----------
@@ -71,11 +81,21 @@ def take_snapshot(rows: pl.DataFrame, *, programme: Programme, actions: ActionSe
         If there is no matured decision.
     """
     is_random = pl.col("eligible_propensities").is_not_null() | (pl.col("propensity") < 1)
+    is_unknown = pl.col("propensity").is_null()
+    if programme.fits_propensities:
+        is_random |= is_unknown
     decided = rows.filter(~pl.col("is_holdout") & is_random).sort("decision_id")
     if decided.is_empty():
+        n_unknown = rows.filter(is_unknown).height
         raise SupportError(
             "no matured decision yet: training needs decisions at least "
             f"{programme.matured_after_days} days old"
+            + (
+                f"; {n_unknown} lack their propensity: set fits_propensities in programme.json to "
+                "learn from them"
+                if n_unknown
+                else ""
+            )
         )
     fingerprint = (
         hash_uniform(decided["customer_id"], salt="evaluation") < programme.evaluation_share
@@ -87,17 +107,42 @@ def take_snapshot(rows: pl.DataFrame, *, programme: Programme, actions: ActionSe
             "hash: evaluation_share changed since ingestion; ingest the customers again"
         )
     logged = build_logged_decisions(decided, programme=programme, actions=actions)
+    lacks = decided["propensity"].is_null().to_numpy()
+    fitted = None
+    if (lacks & ~marked).any():
+        fitted = _fit_missing(logged, lacks & ~marked, seed=programme.seed)
+        logged = _fill_propensities(logged, lacks & ~marked, fitted.policy)
     digest = hashlib.sha256()
     digest.update(hash_text(decided["decision_id"], salt="data").tobytes())
     for array in (logged.action, logged.propensity, logged.value, logged.cost):
         digest.update(np.ascontiguousarray(array).tobytes())
     digest.update(np.ascontiguousarray(logged.contexts.context).tobytes())
     return Snapshot(
-        everything=logged,
+        everything=logged.take(~lacks),
         training=logged.take(~marked & logged.has_vector),
-        evaluation=logged.take(marked),
+        evaluation=logged.take(marked & ~lacks),
         data_hash=digest.hexdigest(),
+        fitted=fitted,
     )
+
+
+def _fit_missing(logged: LoggedDecisions, rows: np.ndarray, *, seed: int) -> FittedPropensities:
+    """Fit the propensities of decisions that lack them."""
+    part = logged.take(rows)
+    dense = np.unique(part.customer, return_inverse=True)[1]
+    return fit_propensities(
+        part.contexts.context, part.action, part.contexts.eligible, dense, seed=seed
+    )
+
+
+def _fill_propensities(
+    logged: LoggedDecisions, rows: np.ndarray, policy: np.ndarray
+) -> LoggedDecisions:
+    """Return the decisions with fitted propensities in the given rows."""
+    filled, own = logged.logging_policy.copy(), logged.propensity.copy()
+    filled[rows] = policy
+    own[rows] = policy[np.arange(len(policy)), logged.action[rows]]
+    return replace(logged, logging_policy=filled, propensity=own)
 
 
 def fit_candidate(

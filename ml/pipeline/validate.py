@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from ml.core.contexts import Contexts, hash_feature_schema
-from ml.core.errors import PromotionError
+from ml.core.errors import PromotionError, SupportError
 from ml.core.logged import LoggedDecisions
 from ml.core.policy import Policy
 from ml.core.programme import Programme
@@ -98,8 +98,18 @@ def evaluate_candidate(
     -------
     Evaluation
         Values and the gate's record.
+
+    Raises
+    ------
+    SupportError
+        If there is no decision to evaluate on.
     """
     logged = snapshot.evaluation
+    if not logged.n_decisions:
+        raise SupportError(
+            "no evaluation decision has a logged propensity: nothing can be valued on fitted ones; "
+            "let the loop explore until its own decisions have matured"
+        )
     policies: dict[str, Policy] = {NO_OFFER: SingleAction(0)}
     for action, name in enumerate(candidate.actions.action_ids[1:], start=1):
         policies[f"all_{name}"] = SingleAction(action)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 import optuna
@@ -107,7 +108,7 @@ def search_trees(
     )
 
 
-def _suggest(trial: optuna.Trial) -> dict[str, float | int]:
+def _suggest(trial: optuna.Trial) -> dict[str, Any]:
     """Draw one value of each searched field."""
     return {
         name: trial.suggest_int(name, low, high, log=True)

@@ -37,11 +37,11 @@ class TreeSettings:
             "extra_trees": True,
             "feature_fraction": 0.7,
             "seed": self.seed,
-            **_FIXED,
+            **BINNING,
         }
 
 
-_FIXED: dict[str, object] = {
+BINNING: dict[str, object] = {
     "max_bin": MAX_BINS,
     "feature_pre_filter": False,
     "num_threads": 1,
@@ -84,7 +84,7 @@ def bin_decisions(context: np.ndarray, described: np.ndarray) -> Binned:
         At most 63 bins a column.
     """
     columns = np.column_stack([context, described])
-    dataset = lgb.Dataset(columns, params=_FIXED, free_raw_data=True).construct()
+    dataset = lgb.Dataset(columns, params=BINNING, free_raw_data=True).construct()
     return Binned(dataset, context.shape[1], *columns.shape)
 
 

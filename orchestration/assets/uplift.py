@@ -274,6 +274,13 @@ def uplift_heads(
     snapshot, actions = read_snapshot(lake, programme, training_date)
     settings = programme.read()
     learning = read_learning_settings(lake, training_date)
+    if snapshot.fitted is not None:
+        context.log.warning(
+            f"{snapshot.n_fitted} training decisions lack their propensity and have a fitted one "
+            f"(log loss {snapshot.fitted.log_loss:.3f}, of mean shares "
+            f"{snapshot.fitted.constant_log_loss:.3f}): confounding is not ruled out, and they "
+            "take no part in any evaluation"
+        )
     with track_run(
         mlflow.tracking_uri,
         experiment=mlflow.experiment,
@@ -292,6 +299,7 @@ def uplift_heads(
             {
                 "training_date": training_date,
                 "n_decisions": snapshot.training.n_decisions,
+                "n_fitted_propensities": snapshot.n_fitted,
                 "feature_schema_hash": candidate.schema_hash,
                 "data_hash": snapshot.data_hash,
                 "budget_per_decision": settings.budget_per_decision,
@@ -342,6 +350,7 @@ def uplift_heads(
             "candidate": registered.version,
             "training_date": str(training_date),
             "n_decisions": snapshot.training.n_decisions,
+            "n_fitted_propensities": snapshot.n_fitted,
             "mlflow_run": run.run_id,
             "heads": tabulate(heads),
             "candidates": tabulate(report.evidence),
