@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 from scipy import stats
 
+from ml.core.errors import SupportError
 from ml.uplift.calibration import (
     Calibration,
     apply_calibrations,
@@ -131,6 +132,11 @@ def cross_predict(
     scopes = [np.ones(sample.n_rows, dtype=bool)]
     if not candidate.is_pooled:
         scopes = [lifecycle == name for name in np.unique(lifecycle)]
+    for scope in scopes:
+        # All of a scope is what the winner is fitted on in the end.
+        reason = candidate.learner.refuse(sample.restrict(scope))
+        if reason:
+            raise SupportError(f"{candidate.learner.name} refused: {reason}")
 
     def predict(scope: np.ndarray, held: int) -> None:
         rows = scope & (fold == held)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from ml.core.errors import SupportError
 from ml.uplift.ensemble import Learner
 from ml.uplift.sample import Sample
 from ml.uplift.selection import (
@@ -211,6 +212,34 @@ def test_nobody_is_predicted_by_a_model_of_their_own_fold():
         settings=TreeSettings(),
     )
     assert seen == [{1, 2}, {0, 2}, {0, 1}, {0, 1, 2}]
+
+
+def test_what_would_be_refused_in_the_end_takes_no_part():
+    """A learner that bears every three folds, but not the whole it is to be fitted on."""
+    n = 400
+    learner = Learner(
+        "picky",
+        lambda scores, numbers, shape: np.zeros(shape),
+        refuse=lambda sample: "too many" if sample.is_usable.sum() > 350 else "",
+    )
+    sample = Sample(
+        context=np.zeros((n, 1)),
+        descriptors=np.eye(2),
+        action=np.arange(n) % 2,
+        logging_policy=np.full((n, 2), 0.5),
+        outcome=np.ones(n),
+        fold=np.arange(n) % 2,
+        is_in_scope=np.ones(n, dtype=bool),
+        is_zero_without_offer=False,
+    )
+    with pytest.raises(SupportError, match="picky refused: too many"):
+        cross_predict(
+            Candidate(learner, is_pooled=True),
+            sample,
+            fold=np.arange(n) % 4,
+            lifecycle=np.full(n, "all"),
+            settings=TreeSettings(),
+        )
 
 
 def _nothing():
