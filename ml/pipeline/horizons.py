@@ -1,5 +1,6 @@
 """Horizon sensitivity: whether effects learned over days hold over the weeks accounted for."""
 
+import numpy as np
 import polars as pl
 
 from ml.core.logged import LoggedDecisions
@@ -23,6 +24,8 @@ HORIZONS = {
     ),
 }
 
+_FEWEST_CUSTOMERS = 2
+
 
 def compare_horizons(candidate: BudgetedPolicy, logged: LoggedDecisions) -> pl.DataFrame:
     """Compare each offer's effects over the learning and over the accounting horizon.
@@ -43,7 +46,8 @@ def compare_horizons(candidate: BudgetedPolicy, logged: LoggedDecisions) -> pl.D
     pl.DataFrame
         ``HORIZONS``: mean effects per decision with 95 % intervals clustered by customer, and the
         slope of accounting effects on predicted ones (1: as predicted; at or below 0: the ranking
-        doesn't last; null where predictions don't vary). No rows before a horizon has passed.
+        doesn't last; null where predictions don't vary). No rows before a horizon has passed, or
+        for fewer than two customers.
     """
     frame = logged.contexts.frame
     passed = logged.take(
@@ -67,6 +71,8 @@ def compare_horizons(candidate: BudgetedPolicy, logged: LoggedDecisions) -> pl.D
         if not action or not possible.any():
             continue
         customer = passed.customer[possible]
+        if len(np.unique(customer)) < _FEWEST_CUSTOMERS:
+            continue
         for outcome, by_horizon in realised.items():
             mean = expected[outcome][possible]
             pseudo = [

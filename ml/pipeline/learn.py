@@ -37,13 +37,14 @@ class Snapshot:
 
     ``evaluation`` customers enter no training; ``data_hash`` identifies the rows. Where the log
     lacks propensities and the programme has them fitted, ``fitted`` says how; those decisions
-    serve training alone.
+    serve training alone. ``n_per_night`` is the mean number of decisions of a night.
     """
 
     everything: LoggedDecisions
     training: LoggedDecisions
     evaluation: LoggedDecisions
     data_hash: str
+    n_per_night: int
     fitted: FittedPropensities | None = None
 
     @property
@@ -122,6 +123,7 @@ def take_snapshot(rows: pl.DataFrame, *, programme: Programme, actions: ActionSe
         training=logged.take(~marked & logged.has_vector),
         evaluation=logged.take(marked & ~lacks),
         data_hash=digest.hexdigest(),
+        n_per_night=max(1, round(logged.n_decisions / decided["decision_date"].n_unique())),
         fitted=fitted,
     )
 
@@ -142,7 +144,10 @@ def _fill_propensities(
     filled, own = logged.logging_policy.copy(), logged.propensity.copy()
     filled[rows] = policy
     own[rows] = policy[np.arange(len(policy)), logged.action[rows]]
-    return replace(logged, logging_policy=filled, propensity=own)
+    contexts = replace(
+        logged.contexts, eligible=logged.contexts.eligible & ((filled > 0) | ~rows[:, None])
+    )
+    return replace(logged, contexts=contexts, logging_policy=filled, propensity=own)
 
 
 def fit_candidate(
@@ -319,8 +324,8 @@ def _freeze(
     With the reserve of a night of the log's mean size, as the nights that it decides will have.
     """
     contexts = snapshot.training.contexts
-    n_nights = max(1, snapshot.everything.contexts.frame["decision_date"].n_unique())
-    n_night = max(1, round(snapshot.everything.n_decisions / n_nights))
+    n_night = snapshot.n_per_night
+    n_nights = max(1, contexts.frame["decision_date"].n_unique())
     n_solved = max(1, min(n_night, round(snapshot.training.n_decisions / n_nights)))
     policy = BudgetedPolicy(
         scorer=scorer,

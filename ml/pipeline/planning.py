@@ -30,6 +30,7 @@ class _Verdict:
 
     proposal: str
     reason: str
+    is_strong: bool = False
 
 
 def plan_actions(logged: LoggedDecisions, *, actions: ActionSet) -> pl.DataFrame:
@@ -41,8 +42,8 @@ def plan_actions(logged: LoggedDecisions, *, actions: ActionSet) -> pl.DataFrame
     - a family proven worthless is dropped; one not proven either way keeps its best member alone;
     - in a proven family members proven worse than its best on the same channel are dropped (another
       channel may not reach the same customers);
-    - the best proven family with a face value gets one new depth: between its two best depths, or
-      one step beyond the best where that is the outermost.
+    - the best proven family with a face value gets one new depth: between its best depth and the
+      better neighbour; half of it where it is the shallowest, half a step beyond where the deepest.
 
     A cell's need is the decisions of the lifecycle until a test (5 %, power 80 %) tells half the
     family's best net effect there from 0, at the log's mean propensities.
@@ -57,9 +58,12 @@ def plan_actions(logged: LoggedDecisions, *, actions: ActionSet) -> pl.DataFrame
     Returns
     -------
     pl.DataFrame
-        ActionPlan: a row per lifecycle and action, the proposed ones included.
+        ActionPlan: a row per lifecycle and action, the proposed ones included; none without logged
+        propensities.
     """
     known = logged.take(logged.has_vector)
+    if not known.n_decisions:
+        return ActionPlan.create_empty()
     everywhere = {action: _estimate_net(known, action) for action in range(1, actions.n_actions)}
     verdicts = _judge_actions(known, everywhere, actions)
     proposed = _propose_depth(everywhere, verdicts, actions)
@@ -114,10 +118,10 @@ def plan_actions(logged: LoggedDecisions, *, actions: ActionSet) -> pl.DataFrame
 
 
 def _estimate_net(logged: LoggedDecisions, action: int, *, against: int = 0) -> Estimate | None:
-    """Return an action's net value over another's, self-normalised; None without both arms."""
+    """Return an action's net value over another's, self-normalised; None without two customers."""
     policy = logged.logging_policy
     part = logged.take((policy[:, action] > 0) & (policy[:, against] > 0))
-    if not {action, against} <= set(part.action.tolist()):
+    if not {action, against} <= set(part.action.tolist()) or len(np.unique(part.customer)) < 2:
         return None
     means = []
     for each in (action, against):
@@ -166,7 +170,7 @@ def _judge_actions(
                 verdict = (
                     _Verdict("drop", f"proven worse than {actions.action_ids[rival]}")
                     if is_worse
-                    else _Verdict("keep", f"family {family} is proven")
+                    else _Verdict("keep", f"family {family} is proven", is_strong=True)
                 )
             verdicts[action] = verdict
     return verdicts
@@ -186,20 +190,18 @@ def _propose_depth(
     strong = {
         action: each
         for action, each in nets.items()
-        if each is not None
-        and verdicts[action].reason.endswith("is proven")
-        and actions.face_values[action] > 0
+        if each is not None and verdicts[action].is_strong and actions.face_values[action] > 0
     }
     if not strong:
         return None
     best = max(strong, key=lambda action: strong[action].value)
-    depths = sorted(
-        {
-            float(actions.face_values[k])
-            for k in range(1, actions.n_actions)
-            if actions.families[k] == actions.families[best] and actions.face_values[k] > 0
-        }
-    )
+    worth: dict[float, float] = {}
+    for action, each in nets.items():
+        depth = float(actions.face_values[action])
+        if actions.families[action] == actions.families[best] and depth > 0:
+            value = -np.inf if each is None else each.value
+            worth[depth] = max(worth.get(depth, -np.inf), value)
+    depths = sorted(worth)
     own = float(actions.face_values[best])
     position = depths.index(own)
     if len(depths) == 1:
@@ -209,7 +211,8 @@ def _propose_depth(
         return best, face_value, "the deepest is best: half a step beyond"
     if position == 0:
         return best, own / 2, "the shallowest is best: half of it"
-    return best, (own + depths[position + 1]) / 2, "between the best depth and the next"
+    neighbour = max(depths[position - 1], depths[position + 1], key=worth.__getitem__)
+    return best, (own + neighbour) / 2, "between the best depth and its better neighbour"
 
 
 def _describe_support(
@@ -236,7 +239,7 @@ def _describe_need(
     logged: LoggedDecisions, action: int, *, worth: float, weekly: float
 ) -> dict[str, float | int | None]:
     """Return the decisions, and weeks at the present rate, that half the worth needs."""
-    possible = logged.logging_policy[:, action] > 0
+    possible = (logged.logging_policy[:, action] > 0) & (logged.logging_policy[:, 0] > 0)
     deviation = float(logged.net_value.std()) if logged.n_decisions else 0.0
     if worth <= 0 or deviation <= 0 or not possible.any():
         return {"needed_decisions": None, "needed_weeks": None}

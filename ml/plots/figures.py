@@ -273,6 +273,9 @@ def plot_support(plan: pl.DataFrame, *, minimum_support: int) -> Figure:
     figure = Figure(
         figsize=(3.2 * len(lifecycles) + 1.6, 0.3 * len(names) + 1.4), layout="constrained"
     )
+    if not lifecycles:
+        figure.text(0.1, 0.5, "no decision with logged propensities yet")
+        return figure
     colours = {"keep": _BLUE, "add": _ORANGE, "drop": _GREY}
     panels = figure.subplots(1, len(lifecycles), sharey=True, squeeze=False)[0]
     for axes, lifecycle in zip(panels, lifecycles, strict=True):

@@ -156,8 +156,10 @@ def fit_ensemble(
     Raises
     ------
     SupportError
-        If the learner refuses the sample.
+        If the learner refuses the sample, or there is nothing in it.
     """
+    if not sample.is_usable.any():
+        raise SupportError(f"{learner.name} refused: there are no rows to learn from")
     reason = learner.refuse(sample)
     if reason:
         raise SupportError(f"{learner.name} refused: {reason}")

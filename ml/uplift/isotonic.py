@@ -8,12 +8,14 @@ from scipy.optimize import isotonic_regression
 from ml.uplift.calibration import group_offers
 from ml.uplift.selection import CONFIRMING_FOLD, N_FOLDS, Judged, compare_risks
 
+_DIGITS = 9
+
 
 def cross_calibrate(tau: np.ndarray, judged: Judged) -> np.ndarray:
     """Return effects mapped by an increasing curve per family, each fold by the others' curve.
 
-    As with the line, predictions and pseudo-outcomes are centred within lifecycle and action, and
-    the mean effect of each is the pseudo-outcomes'.
+    As with the line, predictions and pseudo-outcomes are centred within lifecycle and action; mean
+    effects are the line's.
 
     Parameters
     ----------
@@ -33,32 +35,35 @@ def cross_calibrate(tau: np.ndarray, judged: Judged) -> np.ndarray:
     algorithm 2.
     """
     mapped = np.zeros_like(tau)
-    lifecycles = np.unique(judged.lifecycle)
-    for members in group_offers(judged.families).values():
-        for held in range(N_FOLDS):
-            learned = (judged.fold != held) & (judged.fold != CONFIRMING_FOLD)
+    for held in range(N_FOLDS):
+        learned = (judged.fold != held) & (judged.fold != CONFIRMING_FOLD)
+        calibrations = judged.take(learned).calibrate(tau[learned])
+        for members in group_offers(judged.families).values():
             scores, outcomes, cells = [], [], []
             for action in members:
-                for name in lifecycles:
+                for name, each in calibrations.items():
                     is_own = (judged.lifecycle == name) & judged.possible[:, action]
                     rows = is_own & learned
-                    if not rows.any():
-                        continue
-                    centre = float(tau[rows, action].mean())
-                    effect = float(judged.pseudo[rows, action].mean())
-                    scores.append(tau[rows, action] - centre)
-                    outcomes.append(judged.pseudo[rows, action] - effect)
-                    cells.append((action, is_own & (judged.fold == held), centre, effect))
+                    if rows.any():
+                        pseudo = judged.pseudo[rows, action]
+                        scores.append(tau[rows, action] - each[action].tau_mean)
+                        outcomes.append(pseudo - pseudo.mean())
+                        cells.append((action, is_own & (judged.fold == held), each[action]))
             if not cells:
                 continue
-            score = np.concatenate(scores)
-            order = np.argsort(score, kind="stable")
-            curve = isotonic_regression(np.concatenate(outcomes)[order]).x
-            for action, rows, centre, effect in cells:
-                mapped[rows, action] = effect + np.interp(
-                    tau[rows, action] - centre, score[order], curve
-                )
+            steps, curve = _fit_curve(np.concatenate(scores), np.concatenate(outcomes))
+            for action, rows, line in cells:
+                risen = np.interp(tau[rows, action] - line.tau_mean, steps, curve)
+                mapped[rows, action] = line.mean_effect + risen
     return mapped
+
+
+def _fit_curve(score: np.ndarray, outcome: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return an increasing curve's steps and values; equal scores have one value."""
+    steps, place = np.unique(np.round(score, _DIGITS), return_inverse=True)
+    counts = np.bincount(place)
+    means = np.bincount(place, weights=outcome) / counts
+    return steps, isotonic_regression(means, weights=counts).x
 
 
 def compare_with_line(

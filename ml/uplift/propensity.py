@@ -27,7 +27,7 @@ _PARAMS: dict[str, object] = {
 
 @dataclass(frozen=True)
 class FittedPropensities:
-    """``policy``, shape (n, K): rows sum to 1, 0 where not eligible, else at least 0.01 before.
+    """``policy``, shape (n, K): rows sum to 1; 0 where not eligible or never taken at all.
 
     ``log_loss`` per decision, cross-fitted, and ``constant_log_loss`` of mean shares alone:
     equal if the old rule looked at nothing that the features know. ``temperature``: what the
@@ -88,8 +88,9 @@ def fit_propensities(
         return float(-np.log(np.maximum(policy[taken], 1e-12)).mean())
 
     temperature = float(optimize.minimize_scalar(lose, bounds=(0.5, 5.0), method="bounded").x)
-    policy = np.where(eligible, np.maximum(_normalise(log_odds / temperature, eligible), 0), 0.0)
-    policy = np.where(eligible, np.maximum(policy, _SMALLEST), 0.0)
+    # What was never taken could not be drawn, whatever the log calls it.
+    drawn = eligible & np.isin(np.arange(eligible.shape[1]), present)
+    policy = np.where(drawn, np.maximum(_normalise(log_odds / temperature, eligible), _SMALLEST), 0)
     policy /= policy.sum(axis=1, keepdims=True)
     return FittedPropensities(
         policy=policy,
@@ -119,7 +120,12 @@ def _fit_choice(
     part.set_label(label[rows])
     params = {**_PARAMS, "objective": choose, "num_class": taken.shape[1], "seed": seed % 2**31}
     booster = lgb.train(params, part, _N_TREES)
-    return lambda context: shares + booster.predict(context, raw_score=True, num_threads=1)
+    return lambda context: (
+        shares
+        + np.asarray(booster.predict(context, raw_score=True, num_threads=1)).reshape(
+            len(context), -1
+        )
+    )
 
 
 def _normalise(log_odds: np.ndarray, eligible: np.ndarray) -> np.ndarray:

@@ -129,7 +129,7 @@ def _predict(
     raw = {CONSTANT: trial.raw[CONSTANT]}
     for candidate in settings.list_candidates(outcome):
         if candidate.name != CONSTANT and candidate.name in trial.raw:
-            raw[candidate.name] = cross_predict(
+            raw[candidate.name], _ = cross_predict(
                 candidate,
                 trial.sample,
                 fold=trial.judged.fold,

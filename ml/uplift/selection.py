@@ -97,7 +97,7 @@ def cross_predict(
     lifecycle: np.ndarray,
     settings: TreeSettings,
     n_threads: int = 1,
-) -> np.ndarray:
+) -> tuple[np.ndarray, dict[str, str]]:
     """Predict every row's effects by a candidate fitted on other customers.
 
     The first three folds predict each other and never see the confirming one, which is predicted
@@ -120,36 +120,48 @@ def cross_predict(
 
     Returns
     -------
-    np.ndarray
-        Shape (n, K), currency.
+    tuple
+        Effects, shape (n, K), currency; and why a lifecycle has no model of its own, by lifecycle:
+        its effects are 0.
 
     Raises
     ------
     SupportError
-        If the learner refuses rows that it would learn from; the message says why.
+        If nothing could be fitted; the message says why.
     """
     effects = np.zeros((sample.n_rows, sample.n_actions))
-    scopes = [np.ones(sample.n_rows, dtype=bool)]
+    scopes = {"": np.ones(sample.n_rows, dtype=bool)}
     if not candidate.is_pooled:
-        scopes = [lifecycle == name for name in np.unique(lifecycle)]
-    for scope in scopes:
+        scopes = {str(name): lifecycle == name for name in np.unique(lifecycle)}
+
+    def predict(scope: np.ndarray, held: int) -> None:
         # All of a scope is what the winner is fitted on in the end.
         reason = candidate.learner.refuse(sample.restrict(scope))
         if reason:
             raise SupportError(f"{candidate.learner.name} refused: {reason}")
-
-    def predict(scope: np.ndarray, held: int) -> None:
         rows = scope & (fold == held)
         if rows.any():
             own = sample.restrict(scope & (fold != held) & (fold != CONFIRMING_FOLD))
             ensemble = fit_ensemble(candidate.learner, own, settings=settings)
             effects[rows] = ensemble.predict(sample.context[rows], sample.descriptors).mean
 
+    refused: dict[str, str] = {}
     with ThreadPoolExecutor(n_threads) as pool:
-        tasks = [pool.submit(predict, scope, held) for scope in scopes for held in range(N_FOLDS)]
-        for task in tasks:
-            task.result()
-    return effects
+        tasks = [
+            (name, pool.submit(predict, scope, held))
+            for name, scope in scopes.items()
+            for held in range(N_FOLDS)
+        ]
+        for name, task in tasks:
+            try:
+                task.result()
+            except SupportError as error:
+                refused.setdefault(name, str(error))
+    for name in refused:
+        effects[scopes[name]] = 0.0
+    if len(refused) == len(scopes):
+        raise SupportError(next(iter(refused.values())))
+    return effects, refused
 
 
 def calibrate_across(tau: np.ndarray, judged: Judged) -> np.ndarray:
@@ -301,7 +313,12 @@ def shortlist(risks: pl.DataFrame, effects: Mapping[str, np.ndarray], judged: Ju
     return [name for name, kept in zip(ordered, is_kept, strict=True) if kept]
 
 
-def admit_by_lifecycle(effects: Mapping[str, np.ndarray], judged: Judged) -> dict[str, list[str]]:
+def admit_by_lifecycle(
+    effects: Mapping[str, np.ndarray],
+    judged: Judged,
+    *,
+    refused: Mapping[str, Mapping[str, str]],
+) -> dict[str, list[str]]:
     """Return which candidates take part in each lifecycle: the pooled, and its own if better.
 
     A lifecycle's own model replaces evidence that other lifecycles give: it takes part only where
@@ -313,6 +330,8 @@ def admit_by_lifecycle(effects: Mapping[str, np.ndarray], judged: Judged) -> dic
         Calibrated, of rows that their models didn't see.
     judged
         The same rows.
+    refused
+        Name to why lifecycles have no such model.
 
     Returns
     -------
@@ -326,10 +345,12 @@ def admit_by_lifecycle(effects: Mapping[str, np.ndarray], judged: Judged) -> dic
         names = []
         for name, each in effects.items():
             twin = name.removesuffix(OWN)
+            if str(lifecycle) in refused.get(name, ()):
+                continue
             if twin != name and twin in effects:
                 pair = {name: each[rows], twin: effects[twin][rows]}
                 risk = compare_risks(pair, part, against=twin).row(0, named=True)
-                if risk["risk_difference"] >= -risk["standard_error"]:
+                if not risk["risk_difference"] < -risk["standard_error"]:
                     continue
             names.append(name)
         admitted[str(lifecycle)] = names

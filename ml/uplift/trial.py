@@ -50,7 +50,7 @@ class OutcomeTrial:
     ``control``, shape (n,), is the mean without an offer, cross-fitted. ``raw`` and ``calibrated``
     map a candidate's name to effects of shape (n, K); ``mixtures`` a lifecycle to the weights of
     its stack; ``admitted`` a lifecycle to the candidates that take part there; ``refusals`` a name
-    to why it took none anywhere.
+    to why it took none anywhere, ``absences`` a name to why it took none in a lifecycle.
     """
 
     outcome: str
@@ -62,6 +62,7 @@ class OutcomeTrial:
     mixtures: Mapping[str, Mixture]
     admitted: Mapping[str, Sequence[str]]
     refusals: Mapping[str, str]
+    absences: Mapping[str, Mapping[str, str]]
 
     def choose(
         self, lifecycles: Sequence[str], *, confirm: Confirm | None = None
@@ -99,7 +100,9 @@ class OutcomeTrial:
                         "candidate": candidate,
                         "refusal": None
                         if candidate in (*self.admitted[name], STACK)
-                        else "not proven better than pooled",
+                        else self.absences.get(candidate, {}).get(
+                            name, "not proven better than pooled"
+                        ),
                         "risk_difference": difference,
                         "standard_error": error,
                         "is_shortlisted": candidate in listed,
@@ -180,11 +183,11 @@ def run_trial(
     """
     means = cross_fit_means(sample, settings=settings)
     judged = judged.with_pseudo(make_pseudo_outcomes(sample, means))
-    raw, calibrated, refusals = {}, {}, {}
+    raw, calibrated, refusals, absences = {}, {}, {}, {}
     for number, candidate in enumerate(candidates, start=1):
         about = f"{outcome}: candidate {number} of {len(candidates)}, {candidate.name}"
         try:
-            effects = cross_predict(
+            effects, absences[candidate.name] = cross_predict(
                 candidate,
                 sample,
                 fold=judged.fold,
@@ -199,11 +202,20 @@ def run_trial(
         raw[candidate.name] = effects
         calibrated[candidate.name] = calibrate_across(effects, judged)
         progress(f"{about}: predicted")
-    admitted = admit_by_lifecycle(calibrated, judged)
+    admitted = admit_by_lifecycle(calibrated, judged, refused=absences)
     raw[STACK], mixtures = stack_across(raw, judged, admitted=admitted)
     calibrated[STACK] = calibrate_across(raw[STACK], judged)
     return OutcomeTrial(
-        outcome, sample, judged, means[:, 0], raw, calibrated, mixtures, admitted, refusals
+        outcome=outcome,
+        sample=sample,
+        judged=judged,
+        control=means[:, 0],
+        raw=raw,
+        calibrated=calibrated,
+        mixtures=mixtures,
+        admitted=admitted,
+        refusals=refusals,
+        absences=absences,
     )
 
 

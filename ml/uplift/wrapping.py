@@ -5,14 +5,17 @@ what is judged: what is lost in the teaching counts against the learner.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
+from lightgbm import LGBMRegressor
 
+from ml.core.errors import SupportError
 from ml.uplift.ensemble import Learner, Part, Prepared, stack_actions
 from ml.uplift.sample import Sample, refuse_zero_control
-from ml.uplift.trees import TreeSettings, fit_forest
+from ml.uplift.trees import BINNING, TreeSettings, fit_forest
 
 _SEED = 7_121
 
@@ -81,8 +84,22 @@ def wrap_estimator(name: str, estimate: Estimate) -> Learner:
     return Learner(name, stack_actions, fit_member, refuse=_refuse)
 
 
-def choose_rows(sample: Sample, counts: np.ndarray, *, most: int, seed: int) -> np.ndarray:
-    """Return usable rows with their repetitions, no more than ``most``, as sorted indices.
+@dataclass(frozen=True)
+class Arranged:
+    """Rows for an estimator that wants every action in each of two folds, control first.
+
+    ``rows``, sorted indices, a row held twice is there twice; ``actions``, their numbers;
+    ``taken``, shape of rows, positions in ``actions``; ``splits``, train and test positions.
+    """
+
+    rows: np.ndarray
+    actions: np.ndarray
+    taken: np.ndarray
+    splits: list[tuple[np.ndarray, np.ndarray]]
+
+
+def arrange(sample: Sample, counts: np.ndarray, *, most: int, seed: int) -> Arranged:
+    """Return the usable rows of a resample, no more than ``most``.
 
     Parameters
     ----------
@@ -97,13 +114,41 @@ def choose_rows(sample: Sample, counts: np.ndarray, *, most: int, seed: int) -> 
 
     Returns
     -------
-    np.ndarray
-        Indices, ascending; a row held twice is there twice.
+    Arranged
+        Without actions that either fold lacks: their effects stay 0.
+
+    Raises
+    ------
+    SupportError
+        If control or every offer is among these.
     """
     rows = np.repeat(np.arange(sample.n_rows), (counts * sample.is_usable).astype(np.int64))
     if len(rows) > most:
         rows = np.random.default_rng([seed, _SEED]).choice(rows, most, replace=False)
-    return np.sort(rows)
+    rows = np.sort(rows)
+    is_second = sample.fold[rows] == sample.fold[rows].max(initial=0)
+    actions = np.intersect1d(sample.action[rows][is_second], sample.action[rows][~is_second])
+    if 0 not in actions or len(actions) < 2:
+        raise SupportError("control and an offer are needed in each of the two folds")
+    rows = rows[np.isin(sample.action[rows], actions)]
+    is_second = sample.fold[rows] == sample.fold[rows].max(initial=0)
+    halves = np.flatnonzero(is_second), np.flatnonzero(~is_second)
+    taken = np.searchsorted(actions, sample.action[rows])
+    return Arranged(rows, actions, taken, [halves, halves[::-1]])
+
+
+def make_trees(settings: TreeSettings) -> LGBMRegressor:
+    """Return LightGBM in scikit-learn's manner, with our settings, deterministic."""
+    return LGBMRegressor(
+        n_estimators=settings.n_trees,
+        num_leaves=settings.n_leaves,
+        min_child_samples=settings.minimum_leaf_rows,
+        learning_rate=settings.learning_rate,
+        reg_lambda=settings.ridge,
+        random_state=settings.seed,
+        n_jobs=1,
+        **{name: each for name, each in BINNING.items() if name != "num_threads"},
+    )
 
 
 def _refuse(sample: Sample) -> str:

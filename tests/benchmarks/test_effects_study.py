@@ -35,8 +35,8 @@ def _rows():
                     "constant_value": 0.3,
                     "heads_value_error": 0.5 * seed,
                     "heads_cost_error": 0.1,
-                    "one_value_error": 0.6,
-                    "one_cost_error": 0.2,
+                    "econml_s_value_error": 0.6,
+                    "econml_s_cost_error": 0.2,
                     "two_value_error": 0.9,
                     "two_cost_error": 0.05,
                 }
@@ -62,9 +62,9 @@ def test_peers_by_hand():
     better = {
         (row["outcome"], row["peer"]): row["better_in"] for row in table.iter_rows(named=True)
     }
-    assert better["value", "one"] == 0.5
+    assert better["value", "econml_s"] == 0.5
     assert better["value", "best of all"] == 0.5
-    assert better["cost", "one"] == 1.0
+    assert better["cost", "econml_s"] == 1.0
     assert better["cost", "best of all"] == 0.0
 
 

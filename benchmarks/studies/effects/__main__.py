@@ -122,24 +122,30 @@ def compare_with_peers(rows: pl.DataFrame) -> pl.DataFrame:
     Returns
     -------
     pl.DataFrame
-        world, outcome, peer, better_in (share of seeds), error_ratio (heads over peer, median).
+        world, n_decisions, outcome, peer, better_in (share of seeds), error_ratio (heads over
+        peer, median).
     """
-    logs = rows.unique(["world", "seed"], maintain_order=True)
+    logs = rows.drop_nulls("econml_s_value_error").unique(
+        ["world", "n_decisions", "seed"], maintain_order=True
+    )
     table = []
-    for (world,), part in logs.group_by("world", maintain_order=True):
+    for (world, size), part in logs.group_by("world", "n_decisions", maintain_order=True):
         for outcome in ("value", "cost"):
             suffix = f"_{outcome}_error"
             own = part[f"heads{suffix}"].to_numpy()
             errors = {
                 name.removesuffix(suffix): part[name].to_numpy()
                 for name in part.columns
-                if name.endswith(suffix) and name != f"heads{suffix}"
+                if name.endswith(suffix)
+                and name != f"heads{suffix}"
+                and not part[name].null_count()
             }
             errors["best of all"] = np.min(list(errors.values()), axis=0)
             for peer, each in errors.items():
                 table.append(
                     {
                         "world": world,
+                        "n_decisions": size,
                         "outcome": outcome,
                         "peer": peer,
                         "better_in": float((own < each).mean()),

@@ -1,13 +1,17 @@
 """The planner on logs whose best action is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
 from known_log import ACTIONS, PROGRAMME, make_rows
 
+from ml.core.actions import ActionSet
 from ml.core.logged import build_logged_decisions
 from ml.ope.design import detectable_difference
 from ml.pipeline.planning import plan_actions
+from ml.plots.figures import plot_support
 
 TAKEN = ("email_coupon_2", "email_coupon_5")
 
@@ -59,6 +63,59 @@ def test_without_proof_one_member_stands_for_its_family():
     plan, _ = _plan(4, n=400, mean_effect=0.5, slope=0.0)
     proposals = [_proposals(plan)[name] for name in TAKEN]
     assert sorted(proposals) == ["drop", "keep"]
+
+
+def test_without_logged_propensities_there_is_no_plan_yet():
+    rows, _ = make_rows(6, n=500)
+    unknown = rows.with_columns(
+        pl.lit(None, dtype=rows.schema["eligible_propensities"]).alias("eligible_propensities")
+    )
+    logged = build_logged_decisions(unknown, programme=PROGRAMME, actions=ACTIONS)
+    plan = plan_actions(logged, actions=ACTIONS)
+    assert plan.is_empty()
+    assert plot_support(plan, minimum_support=300).texts
+
+
+def test_one_customer_in_a_lifecycle_has_no_interval():
+    rows, _ = make_rows(7, n=2_000)
+    lifecycle = pl.when(pl.col("customer_id") < "c000002").then(pl.lit("resurrection"))
+    rows = rows.with_columns(
+        lifecycle.otherwise(pl.lit("activation")).alias("lifecycle"),
+        pl.when(pl.col("customer_id") < "c000002")
+        .then(pl.lit("c000000"))
+        .otherwise(pl.col("customer_id"))
+        .alias("customer_id"),
+    )
+    logged = build_logged_decisions(rows, programme=PROGRAMME, actions=ACTIONS)
+    plan = plan_actions(logged, actions=ACTIONS).filter(pl.col("lifecycle") == "resurrection")
+    assert plan["net_effect"].null_count() == plan.height
+
+
+def test_the_new_depth_lies_toward_the_better_neighbour():
+    """Depths 1, 2 and 5 with net values near 1, 1.4 and -3: between 1 and 2."""
+    face_values = np.array([0.0, 1.0, 2.0, 5.0])
+    actions = ActionSet(
+        ("no_offer", "at_1", "at_2", "at_5"),
+        ("none", *["coupon"] * 3),
+        ("", *["email"] * 3),
+        face_values,
+        np.zeros(4),
+    )
+    random = np.random.default_rng(1)
+    n = 8_000
+    action = random.integers(0, 4, n)
+    rows, _ = make_rows(8, n=n)
+    drawn = build_logged_decisions(rows, programme=PROGRAMME, actions=ACTIONS)
+    logged = replace(
+        drawn,
+        action=action,
+        propensity=np.full(n, 0.25),
+        logging_policy=np.full((n, 4), 0.25),
+        value=np.array([0.0, 1.0, 1.4, -3.0])[action] + random.normal(0, 1, n),
+        cost=np.zeros(n),
+    )
+    plan = plan_actions(logged, actions=actions)
+    assert set(plan.filter(pl.col("proposal") == "add")["face_value"]) == {1.5}
 
 
 def test_an_experiment_of_the_needed_size_tells_half_the_effect():

@@ -160,6 +160,17 @@ def test_a_curve_beats_the_line_only_where_effects_are_curved():
         assert is_curve_better == (better == "curve"), row
 
 
+@pytest.mark.parametrize("n_levels", [1, 2, 10])
+def test_a_curve_makes_nothing_of_ties(n_levels):
+    """Equal predictions have one value: with a constant one, curve and line are the same."""
+    pseudo, effect, customer = _draw(8, n_customers=4_000, noise=5.0)
+    levels = np.round(effect * n_levels) / n_levels if n_levels > 1 else np.zeros(len(effect))
+    judged = _make_judged(levels, pseudo, customer)
+    tau = np.column_stack([np.zeros(len(levels)), levels])
+    (row,) = compare_with_line(tau, calibrate_across(tau, judged), judged)
+    assert abs(row["risk_difference"]) <= max(4 * row["standard_error"], 1e-6), row
+
+
 def test_the_curve_of_a_fold_is_shaped_by_others():
     pseudo, effect, customer = _draw(6)
     judged = _make_judged(effect, pseudo, customer)
@@ -170,7 +181,7 @@ def test_the_curve_of_a_fold_is_shaped_by_others():
     assert (cross_calibrate(tau, judged)[~own] != cross_calibrate(tau, changed)[~own]).any()
 
 
-def test_slope_and_qini_agree_with_econml():
+def test_the_slope_agrees_with_econml():
     """DRTester's own formulas on the same pseudo-outcomes, rows independent."""
     pseudo, effect, customer = _draw(7, n_customers=4_000, per_customer=1)
     tester = DRTester(model_regression=None, model_propensity=None, cate=None)

@@ -90,6 +90,20 @@ def test_a_thin_action_leans_on_its_family(n_relatives, reason):
     assert "0 in all lifecycles" in head.refusals[PUSH]
 
 
+@pytest.mark.parametrize("action", ["no_offer", "email_coupon_2"])
+def test_a_lifecycle_of_one_row_stops_nothing(action):
+    """As resurrection is in a young programme; it has no model of its own, and no head."""
+    rows, _ = make_rows(6, n=4_000)
+    is_alone = pl.col("decision_id") == rows.filter(pl.col("action_id") == action)["decision_id"][0]
+    others = pl.col("lifecycle").replace({"resurrection": "habituation"})
+    rows = rows.with_columns(
+        pl.when(is_alone).then(pl.lit("resurrection")).otherwise(others).alias("lifecycle")
+    )
+    logged = build_logged_decisions(rows, programme=PROGRAMME, actions=ACTIONS)
+    heads = fit_uplift_heads(logged, actions=ACTIONS, minimum_support=300, seed=1, settings=QUICK)
+    assert [head.lifecycle for head in heads.heads] == ["activation", "habituation"]
+
+
 @pytest.mark.parametrize("n_logs", [5, pytest.param(100, marks=pytest.mark.slow)])
 def test_without_heterogeneity_hardly_a_head_personalises(n_logs):
     n_personalised = 0

@@ -187,10 +187,29 @@ def test_a_wrapped_estimator_is_refused_where_its_library_is_missing(trial, monk
 def test_a_bigger_log_than_an_estimator_can_bear_is_sampled(trial):
     sample, _, _ = trial
     counts = np.full(sample.n_rows, 2.0)
-    rows = wrapping.choose_rows(sample, counts, most=5_000, seed=1)
-    assert len(rows) == 5_000
-    assert (np.diff(rows) >= 0).all()
-    assert len(wrapping.choose_rows(sample, counts, most=10**6, seed=1)) == 2 * sample.n_rows
+    chosen = wrapping.arrange(sample, counts, most=5_000, seed=1)
+    assert len(chosen.rows) == 5_000
+    assert (np.diff(chosen.rows) >= 0).all()
+    assert (chosen.actions[chosen.taken] == sample.action[chosen.rows]).all()
+    for train, test in chosen.splits:
+        assert set(sample.fold[chosen.rows[train]]) ^ set(sample.fold[chosen.rows[test]]) == {0, 1}
+    whole = wrapping.arrange(sample, counts, most=10**6, seed=1)
+    assert len(whole.rows) == 2 * sample.n_rows
+
+
+def test_an_estimator_never_compares_with_another_offer(trial):
+    """Without controls in a fold there is nothing to compare with; an offer that one lacks is 0."""
+    sample, _, _ = trial
+    with pytest.raises(SupportError, match="control and an offer"):
+        fit_ensemble(
+            find_learner("econml_dr"), sample.restrict(sample.action > 0), settings=SETTINGS
+        )
+    lacking = sample.restrict((sample.action != 2) | (sample.fold == 0))
+    effects = fit_ensemble(find_learner("econml_dr"), lacking, settings=SETTINGS).predict(
+        sample.context[:100], DESCRIPTORS
+    )
+    assert (effects.mean[:, 2] == 0).all()
+    assert (effects.mean[:, 1] != 0).all()
 
 
 def test_members_fitted_side_by_side_are_the_same(trial):

@@ -102,15 +102,37 @@ def test_an_empty_propensity_is_accepted_only_where_the_programme_says_so(tmp_pa
     }
     types = {"propensity": pl.Float64, "eligible_propensities": pl.List(pl.Float64)}
     pl.DataFrame([row], schema_overrides=types).write_parquet(file)
-    counts = {}
+    accepted = {}
+    known = replace(
+        NOTHING_KNOWN,
+        customers=pl.DataFrame(
+            {"customer_id": ["c1"], "signed_up_at": [datetime.fromisoformat(AT)]},
+            schema=NOTHING_KNOWN.customers.schema,
+        ),
+        action_ids=pl.DataFrame({"action_id": ["none", "mail"]}),
+    )
     for is_fitting in (False, True):
         screened = screen_table(
             "assignments",
             [file],
-            known=NOTHING_KNOWN,
+            known=known,
             night=date(2030, 1, 1),
             contract=choose_contract(fits_propensities=is_fitting),
         )
-        reasons = screened.quarantined["reasons"].explode().to_list()
-        counts[is_fitting] = sum("propensity" in str(each) for each in reasons)
-    assert counts == {False: 1, True: 0}
+        accepted[is_fitting] = screened.accepted.height
+    assert accepted == {False: 0, True: 1}
+    assert "propensity: is empty" in str(screened.quarantined["reasons"].to_list()) or is_fitting
+
+
+def test_a_past_in_which_everybody_got_the_same_supports_nothing():
+    rows, unknown, _ = _make_observational(2, n=6_000)
+    past = unknown.filter(pl.int_range(pl.len()) < 3_000).with_columns(
+        pl.lit("no_offer").alias("action_id")
+    )
+    rows = pl.concat([past, rows.tail(3_000)])
+    snapshot = take_snapshot(rows, programme=FITTING, actions=ACTIONS)
+    alone = snapshot.training.logging_policy[:, 1:].sum(axis=1) == 0
+    assert alone.sum() == snapshot.n_fitted > 0
+    assert not snapshot.training.contexts.eligible[alone, 1:].any()
+    # One night: those of evaluation customers without propensities were decided that night too.
+    assert snapshot.n_per_night == rows.filter(~pl.col("is_holdout")).height

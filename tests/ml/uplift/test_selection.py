@@ -144,6 +144,7 @@ def _make_trial(judged, effects, mixtures=None):
         mixtures or {},
         {name: [each for each in effects if each != STACK] for name in LIFECYCLES},
         {"sick": "why"},
+        {},
     )
 
 
@@ -173,11 +174,13 @@ def test_a_lifecycle_has_a_model_of_its_own_only_where_that_is_better():
         # Right where customers are active, and as good as the pooled model elsewhere.
         "tree, own": np.where(is_active, effects["right"], effects["constant"]),
     }
-    admitted = admit_by_lifecycle(effects, judged)
+    admitted = admit_by_lifecycle(effects, judged, refused={})
     assert admitted == {
         "activation": ["constant", "tree", "tree, own"],
         "habituation": ["constant", "tree"],
     }
+    refused = {"tree, own": {"activation": "too few"}}
+    assert "tree, own" not in admit_by_lifecycle(effects, judged, refused=refused)["activation"]
     mixtures = stack_across(effects, judged, admitted=admitted)[1]
     assert mixtures["activation"]["tree, own"] > 0.8
     assert "tree, own" not in mixtures["habituation"]
