@@ -187,7 +187,7 @@ def plot(table: pl.DataFrame) -> Figure:
         axes.axhline(1, color="black", lw=0.8, ls=":")
         axes.set_ylim(bottom=0)
         axes.set_ylabel(f"{label} for the same standard error,\nover uniform exploration's")
-        axes.set_xlabel("skew: log-odds per standard deviation of promised net value")
+        axes.set_xlabel("skew, log-odds per sd of promised net value")
         axes.spines[["top", "right"]].set_visible(False)
     figure.axes[0].legend(frameon=False, fontsize=8)
     return figure
