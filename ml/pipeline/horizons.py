@@ -49,10 +49,8 @@ def compare_horizons(candidate: BudgetedPolicy, logged: LoggedDecisions) -> pl.D
         doesn't last; null where predictions don't vary). No rows before a horizon has passed, or
         for fewer than two customers.
     """
-    frame = logged.contexts.frame
-    passed = logged.take(
-        frame["is_accounting_matured"].to_numpy() & logged.has_vector & (logged.propensity > 0)
-    )
+    is_matured = logged.contexts.frame["is_accounting_matured"].to_numpy()
+    passed = logged.take(is_matured & logged.has_vector)
     if not passed.n_decisions:
         return pl.DataFrame(schema=HORIZONS)
     frame = passed.contexts.frame

@@ -68,8 +68,8 @@ def plan_actions(logged: LoggedDecisions, *, actions: ActionSet) -> pl.DataFrame
     verdicts = _judge_actions(known, everywhere, actions)
     proposed = _propose_depth(everywhere, verdicts, actions)
     lifecycle = known.contexts.frame["lifecycle"].to_numpy()
-    days = known.contexts.frame["decision_date"]
-    span = max((days.max() - days.min()).days + 1, _DAYS_A_WEEK)  # type: ignore[operator, union-attr]
+    days = known.contexts.frame["decision_date"].to_physical().to_numpy()
+    span = max(int(days.max() - days.min()) + 1, _DAYS_A_WEEK)
     rows = []
     for name in sorted(set(lifecycle.tolist())):
         part = known.take(lifecycle == name)

@@ -2,19 +2,21 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import optuna
 
 from ml.core.actions import ActionSet
 from ml.core.logged import LoggedDecisions
 from ml.uplift.calibration import mean_by_customer
 from ml.uplift.fitting import LearningSettings, hold_trials
-from ml.uplift.selection import CONFIRMING_FOLD, calibrate_across, cross_predict
-from ml.uplift.stacking import stack_across
+from ml.uplift.selection import CONFIRMING_FOLD, calibrate_across, cross_predict, lose_by_row
+from ml.uplift.stacking import STACK, stack_across
 from ml.uplift.trees import TreeSettings
 from ml.uplift.trial import CONSTANT, OutcomeTrial
+
+if TYPE_CHECKING:
+    import optuna
 
 _SPACE = {
     "n_trees": (20, 200),
@@ -77,10 +79,13 @@ def search_trees(
     SearchResult
         The best settings tried, and whether they are to be pinned.
     """
+    # Every process of the loop imports this module, and one a month searches.
+    import optuna
+
     settings = replace(settings or LearningSettings(), tries_own_lifecycles=False)
     settings = replace(settings, trees=replace(settings.trees, seed=seed % 2**31))
     trials = hold_trials(logged, actions, seed=seed, settings=settings)
-    present = {outcome: trial.calibrated["stack"] for outcome, trial in trials.items()}
+    present = {outcome: trial.calibrated[STACK] for outcome, trial in trials.items()}
     tried: dict[int, tuple[TreeSettings, Effects]] = {}
 
     def try_settings(trial: optuna.Trial) -> float:
@@ -108,7 +113,7 @@ def search_trees(
     )
 
 
-def _suggest(trial: optuna.Trial) -> dict[str, Any]:
+def _suggest(trial: "optuna.Trial") -> dict[str, Any]:
     """Draw one value of each searched field."""
     return {
         name: trial.suggest_int(name, low, high, log=True)
@@ -153,10 +158,7 @@ def _compare(
     for outcome, trial in trials.items():
         rows = (trial.judged.fold == CONFIRMING_FOLD) == is_confirming
         judged = trial.judged.take(rows)
-        losses = [
-            (judged.possible * (judged.pseudo - each[outcome][rows]) ** 2)[:, 1:].sum(axis=1)
-            for each in (effects, present)
-        ]
-        total = total + losses[0] - losses[1]
+        tried, now = (lose_by_row(each[outcome][rows], judged) for each in (effects, present))
+        total = total + tried - now
         customer = judged.customer
     return mean_by_customer(np.asarray(total), customer)

@@ -211,10 +211,10 @@ def compare_risks(
     """
     tuning = judged.fold != CONFIRMING_FOLD
     part = judged.take(tuning)
-    base = _lose(effects[against][tuning], part)
+    base = lose_by_row(effects[against][tuning], part)
     rows = []
     for name, tau in effects.items():
-        difference = _lose(tau[tuning], part) - base
+        difference = lose_by_row(tau[tuning], part) - base
         mean, error = mean_by_customer(difference, part.customer)
         rows.append({"candidate": name, "risk_difference": mean, "standard_error": error})
     return pl.DataFrame(rows)
@@ -357,8 +357,21 @@ def admit_by_lifecycle(
     return admitted
 
 
-def _lose(tau: np.ndarray, judged: Judged) -> np.ndarray:
-    """Return each row's squared error, shape (n,)."""
+def lose_by_row(tau: np.ndarray, judged: Judged) -> np.ndarray:
+    """Return each row's doubly robust loss, sum_a (psi_a - tau_a)^2 where possible, shape (n,).
+
+    Parameters
+    ----------
+    tau : shape (n, K)
+        Predicted effects.
+    judged
+        The same rows.
+
+    Returns
+    -------
+    np.ndarray
+        Squared currency.
+    """
     return np.asarray((judged.possible * (judged.pseudo - tau) ** 2)[:, 1:].sum(axis=1))
 
 

@@ -32,9 +32,9 @@ print("trees:", {
 """
 
 
-def _run(home, script, *arguments):
+def _run(home, script):
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", script, *arguments],
+        [sys.executable, "-W", "ignore", "-c", script],
         cwd=ROOT,
         env=clean_environment(home),
         capture_output=True,
