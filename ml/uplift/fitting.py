@@ -52,7 +52,7 @@ class LearningSettings:
     a thread each (0: as many as there are CPUs); results don't depend on it.
     """
 
-    value_learners: tuple[str, ...] = ("residual", "hurdle")
+    value_learners: tuple[str, ...] = ("residual", "residual_fine", "hurdle")
     cost_learners: tuple[str, ...] = ("s_learner", "hurdle")
     tries_own_lifecycles: bool = True
     n_members: int = 10

@@ -24,6 +24,7 @@ MOST_LEFT = {
     "dr_learner": 1.1,
     "r_learner": 0.9,
     "residual": 0.7,
+    "residual_fine": 1.0,
     "hurdle": 0.7,
     "econml_dr": 0.85,
     "econml_forest": 1.0,
@@ -99,7 +100,9 @@ def test_the_cost_of_an_offer_is_an_ordinary_regression(trial, name):
     assert effects.mean.mean(axis=0) == pytest.approx(seen, abs=0.03)
 
 
-@pytest.mark.parametrize("name", ["x_learner", "dr_learner", "r_learner", "residual", "econml_dr"])
+@pytest.mark.parametrize(
+    "name", ["x_learner", "dr_learner", "r_learner", "residual", "residual_fine", "econml_dr"]
+)
 def test_learners_of_differences_refuse_a_cost(trial, name):
     sample, _, _ = trial
     costs = sample.with_outcome(sample.outcome * (sample.action > 0), is_zero_without_offer=True)
@@ -120,6 +123,21 @@ def test_the_hurdle_refuses_what_has_none(trial):
                 sample.with_outcome(outcome, is_zero_without_offer=False),
                 settings=SETTINGS,
             )
+
+
+def test_finer_trees_serve_small_logs_whose_effects_stand_out(trial):
+    sample, truth, _ = trial
+    noise = np.random.default_rng(5).normal(size=sample.n_rows)
+    outcome = truth[np.arange(sample.n_rows), sample.action] + 0.2 * noise
+    clear = sample.with_outcome(outcome, is_zero_without_offer=False)
+    left = {}
+    for name in ("residual", "residual_fine"):
+        ensemble = fit_ensemble(find_learner(name), clear, settings=TreeSettings())
+        left[name] = _error(ensemble.predict(sample.context, DESCRIPTORS).mean, truth)
+    assert left["residual_fine"] < 0.9 * left["residual"]
+    large, _, _ = make_trial(1, n=30_001)
+    with pytest.raises(SupportError, match="30001 decisions are over 30000"):
+        fit_ensemble(find_learner("residual_fine"), large, settings=SETTINGS)
 
 
 def test_skewed_exploration_is_corrected_by_weights_and_biased_without():
