@@ -9,14 +9,11 @@ from orchestration.assets.assignment import assignment
 from orchestration.assets.evaluation import champion, policy_evaluation
 from orchestration.assets.features import marts, warehouse_models
 from orchestration.assets.ingestion import ingestion
+from orchestration.assets.learning_settings import learning_settings
 from orchestration.assets.monitoring import nightly_summary
-from orchestration.assets.uplift import (
-    action_plan,
-    learning_settings,
-    lifecycle_rule,
-    randomisation,
-    uplift_heads,
-)
+from orchestration.assets.planning import action_plan
+from orchestration.assets.randomisation import randomisation
+from orchestration.assets.uplift import lifecycle_rule, uplift_heads
 from orchestration.jobs import (
     EXECUTOR,
     history,

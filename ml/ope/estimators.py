@@ -106,6 +106,47 @@ def contribute_snips(reward: np.ndarray, weight: np.ndarray) -> Contributions:
     return Contributions(value + weight * (reward - value) / mean_weight, weight)
 
 
+def contrast_actions(
+    reward: np.ndarray,
+    action: np.ndarray,
+    propensity: np.ndarray,
+    *,
+    chosen: int,
+    against: int,
+) -> np.ndarray:
+    """Difference of two actions' mean rewards, each self-normalised, linearised.
+
+    Parameters
+    ----------
+    reward : shape (n,)
+        What is averaged, of decisions where both actions were possible.
+    action : shape (n,), int
+        The action taken.
+    propensity : shape (n,), in (0, 1]
+        Probability that the log gave it.
+    chosen, against
+        The two actions.
+
+    Returns
+    -------
+    np.ndarray
+        Contributions, shape (n,), for ``estimate_mean``; with constant propensities their mean is
+        the difference of the two groups' means.
+
+    Raises
+    ------
+    SupportError
+        If the log never took one of the two, or a propensity is outside (0, 1].
+    """
+    first, second = (
+        contribute_snips(
+            reward, weigh((action == each)[:, None], np.zeros_like(action), propensity)
+        ).values
+        for each in (chosen, against)
+    )
+    return np.asarray(first - second)
+
+
 def contribute_dr(
     reward: np.ndarray,
     weight: np.ndarray,

@@ -23,7 +23,7 @@ from ml.core.schemas import (
     Quarantine,
     RandomisationChecks,
 )
-from ml.ope.estimators import contribute_snips, estimate_mean, weigh
+from ml.ope.estimators import contrast_actions, estimate_mean
 
 RANDOMISATION_ALPHA = 0.001
 
@@ -238,21 +238,15 @@ def estimate_experiment_effects(logged: LoggedDecisions, *, actions: ActionSet) 
     }
     rows = []
     for action, name in enumerate(actions.action_ids):
-        possible = logged.take(logged.contexts.eligible[:, action] & logged.contexts.eligible[:, 0])
+        keep = logged.contexts.eligible[:, action] & logged.contexts.eligible[:, 0]
+        possible = logged.take(keep)
         n_offered = int((possible.action == action).sum())
         n_control = int((possible.action == 0).sum())
         if action == 0 or not n_offered or not n_control:
             continue
-        keep = logged.contexts.eligible[:, action] & logged.contexts.eligible[:, 0]
-        shape = (possible.n_decisions, actions.n_actions)
-        offered, control = np.zeros(shape), np.zeros(shape)
-        offered[:, action], control[:, 0] = 1.0, 1.0
-        weight = weigh(offered, possible.action, possible.propensity)
-        control_weight = weigh(control, possible.action, possible.propensity)
         for outcome, values in outcomes.items():
-            difference = (
-                contribute_snips(values[keep], weight).values
-                - contribute_snips(values[keep], control_weight).values
+            difference = contrast_actions(
+                values[keep], possible.action, possible.propensity, chosen=action, against=0
             )
             estimate = estimate_mean(difference, possible.customer)
             rows.append(

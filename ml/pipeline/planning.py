@@ -14,10 +14,9 @@ from ml.core.schemas import ActionPlan
 from ml.ope.design import plan_exploration
 from ml.ope.estimators import (
     Estimate,
-    contribute_snips,
+    contrast_actions,
     effective_sample_size,
     estimate_mean,
-    weigh,
 )
 
 PROOF_LEVEL = 0.95
@@ -123,13 +122,10 @@ def _estimate_net(logged: LoggedDecisions, action: int, *, against: int = 0) -> 
     part = logged.take((policy[:, action] > 0) & (policy[:, against] > 0))
     if not {action, against} <= set(part.action.tolist()) or len(np.unique(part.customer)) < 2:
         return None
-    means = []
-    for each in (action, against):
-        single = np.zeros(part.logging_policy.shape)
-        single[:, each] = 1.0
-        weight = weigh(single, part.action, part.propensity)
-        means.append(contribute_snips(part.net_value, weight).values)
-    return estimate_mean(means[0] - means[1], part.customer)
+    contrast = contrast_actions(
+        part.net_value, part.action, part.propensity, chosen=action, against=against
+    )
+    return estimate_mean(contrast, part.customer)
 
 
 def _judge_actions(

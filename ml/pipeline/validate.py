@@ -24,8 +24,8 @@ from ml.ope.estimators import (
     weigh,
 )
 from ml.ope.gate import GateEvidence, decide_promotion
-from ml.pipeline.learn import Snapshot
 from ml.pipeline.policies import AlignedPolicy, BudgetedPolicy, UpliftScorer
+from ml.pipeline.snapshots import Snapshot
 
 CANDIDATE, CHAMPION, NO_OFFER = "candidate", "champion", "no_offer"
 ESTIMATORS = ("ips", "snips", "dr")

@@ -16,7 +16,7 @@ from ml.pipeline.identify import is_randomisation_sound
 from ml.pipeline.validate import Evaluation, evaluate_candidate, verify_promotion
 from ml.plots.figures import plot_policy_values
 from orchestration.assets.embedding import embed_figure, tabulate
-from orchestration.assets.uplift import find_training_date, newest_night, read_snapshot
+from orchestration.assets.snapshots import find_training_date, newest_night, read_snapshot
 from orchestration.lake import Lake, describe
 from orchestration.resources import Mlflow, ProgrammeFile
 

@@ -3,7 +3,8 @@
 import pytest
 from known_log import ACTIONS, PROGRAMME, make_rows
 
-from ml.pipeline.learn import fit_candidate, fit_lifecycle_rule, take_snapshot
+from ml.pipeline.learn import fit_candidate, fit_lifecycle_rule
+from ml.pipeline.snapshots import take_snapshot
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,8 @@ from mlflow import MlflowClient
 from ml.core.contexts import build_contexts
 from ml.core.errors import PromotionError, WarehouseError
 from ml.core.schemas import CustomerFeatures
-from ml.pipeline.learn import fit_candidate, fit_lifecycle_rule, take_snapshot
+from ml.pipeline.learn import fit_candidate, fit_lifecycle_rule
+from ml.pipeline.snapshots import take_snapshot
 from ml.tracking.registry import CHAMPION, PREVIOUS, PolicyRegistry
 from ml.tracking.runs import end_lost_runs, track_run
 from orchestration.resources import Warehouse

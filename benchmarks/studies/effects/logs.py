@@ -7,7 +7,7 @@ import polars as pl
 
 from benchmarks.studies.nightly_loop.marts import LoopMarts
 from ml.core.actions import ActionSet
-from ml.pipeline.learn import Snapshot, take_snapshot
+from ml.pipeline.snapshots import Snapshot, take_snapshot
 from ml.simulate.config import WorldConfig
 from ml.simulate.truth import compute_truth
 from ml.simulate.world import World

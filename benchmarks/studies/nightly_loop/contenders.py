@@ -13,8 +13,9 @@ from ml.core.actions import ActionSet
 from ml.core.hashing import hash_uniform
 from ml.pipeline.decide import decide_night, to_contract
 from ml.pipeline.identify import check_randomisation, is_randomisation_sound
-from ml.pipeline.learn import fit_candidate, fit_lifecycle_rule, take_snapshot
+from ml.pipeline.learn import fit_candidate, fit_lifecycle_rule
 from ml.pipeline.policies import BudgetedPolicy
+from ml.pipeline.snapshots import take_snapshot
 from ml.pipeline.validate import evaluate_candidate
 from ml.simulate.dynamics import eligible_actions
 from ml.simulate.truth import compute_truth

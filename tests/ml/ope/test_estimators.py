@@ -4,6 +4,7 @@ from oracles.ope import value_by_loop
 
 from ml.core.errors import SupportError
 from ml.ope.estimators import (
+    contrast_actions,
     contribute_dr,
     contribute_ips,
     contribute_snips,
@@ -75,6 +76,16 @@ def test_clustering_matters_and_duplicates_add_no_information():
     assert repeated.value == pytest.approx(single.value)
     assert repeated.standard_error == pytest.approx(single.standard_error)
     assert single.standard_error == pytest.approx(values.std(ddof=1) / 20, rel=1e-9)
+
+
+def test_a_contrast_is_the_difference_of_means_and_needs_both_actions():
+    reward, action = np.array([4.0, 2.0, 1.0, 7.0]), np.array([1, 1, 0, 2])
+    even = contrast_actions(reward, action, np.full(4, 0.25), chosen=1, against=0)
+    assert even.mean() == pytest.approx(3.0 - 1.0)
+    skewed = contrast_actions(reward, action, np.array([0.5, 0.1, 0.2, 0.2]), chosen=1, against=2)
+    assert skewed.mean() == pytest.approx((4 / 0.5 + 2 / 0.1) / (1 / 0.5 + 1 / 0.1) - 7.0)
+    with pytest.raises(SupportError, match="would have taken"):
+        contrast_actions(reward, action, np.full(4, 0.25), chosen=3, against=0)
 
 
 def test_effective_sample_size_by_hand():

@@ -6,7 +6,8 @@ import pytest
 from known_log import ACTIONS, PROGRAMME, make_rows
 
 from ml.pipeline.horizons import HORIZONS, compare_horizons
-from ml.pipeline.learn import fit_candidate, take_snapshot
+from ml.pipeline.learn import fit_candidate
+from ml.pipeline.snapshots import take_snapshot
 from ml.uplift.fitting import LearningSettings
 
 

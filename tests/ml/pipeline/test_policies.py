@@ -6,9 +6,10 @@ import pytest
 from known_log import ACTIONS, PROGRAMME
 
 from ml.core.errors import BudgetError, ContractError
-from ml.pipeline.learn import describe_heads, fit_lifecycle_rule, take_snapshot
+from ml.pipeline.learn import describe_heads, fit_lifecycle_rule
 from ml.pipeline.policies import ExplorationOnly
 from ml.pipeline.policy_files import hash_policy, load_policy, save_policy
+from ml.pipeline.snapshots import take_snapshot
 
 COUPON = ACTIONS.action_ids.index("email_coupon_2")
 REACTIVATION = ACTIONS.action_ids.index(PROGRAMME.reactivation_action)

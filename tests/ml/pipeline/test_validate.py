@@ -7,8 +7,9 @@ from known_log import CONFIG, PROGRAMME, make_rows
 
 from ml.core.actions import read_actions
 from ml.core.errors import ContractError, PromotionError
-from ml.pipeline.learn import fit_candidate, take_snapshot
+from ml.pipeline.learn import fit_candidate
 from ml.pipeline.policies import AlignedPolicy
+from ml.pipeline.snapshots import take_snapshot
 from ml.pipeline.validate import evaluate_candidate, hash_programme, verify_promotion
 
 T = date(2026, 3, 1)

@@ -12,8 +12,9 @@ from known_log import ACTIONS, PROGRAMME, make_rows
 from ml.contract.screening import NOTHING_KNOWN, screen_table
 from ml.contract.tables import choose_contract
 from ml.core.errors import SupportError
-from ml.pipeline.learn import fit_candidate, take_snapshot
+from ml.pipeline.learn import fit_candidate
 from ml.pipeline.policies import UpliftScorer
+from ml.pipeline.snapshots import take_snapshot
 from ml.uplift.fitting import LearningSettings
 from ml.uplift.propensity import fit_propensities
 

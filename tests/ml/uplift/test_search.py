@@ -7,7 +7,8 @@ from known_log import ACTIONS, PROGRAMME, make_rows
 
 from ml.core.logged import build_logged_decisions
 from ml.core.schemas import LearningSettingsRow
-from ml.pipeline.learn import pin_settings, search_settings, take_snapshot
+from ml.pipeline.learning_settings import pin_settings, search_settings
+from ml.pipeline.snapshots import take_snapshot
 from ml.uplift.fitting import LearningSettings
 from ml.uplift.search import search_trees
 from ml.uplift.trees import TreeSettings

@@ -1,0 +1,70 @@
+"""Learn: what every training asset reads.
+
+Reads: lake marts and randomisation_checks.
+"""
+
+from datetime import date
+
+import polars as pl
+
+from ml.core.actions import ActionSet, read_actions
+from ml.core.errors import ContractError
+from ml.pipeline.snapshots import Snapshot, take_snapshot
+from orchestration.lake import Lake
+from orchestration.resources import ProgrammeFile
+
+SNAPSHOT = [
+    "logged_decisions",
+    "customer_features",
+    "realised_outcomes",
+    "action_catalogue",
+    "randomisation_checks",
+]
+"""What a training reads; the checks fix its date."""
+
+
+def newest_night(lake: Lake) -> date:
+    """Return the newest night whose marts are in the lake."""
+    return lake.dates("customer_features")[-1]
+
+
+def find_training_date(lake: Lake) -> date:
+    """Return the date that training is as of: that of the newest randomisation checks.
+
+    A training checks the log first and keeps to that date, whatever nights are ingested meanwhile.
+
+    Raises
+    ------
+    ContractError
+        If nothing was checked yet.
+    """
+    days = lake.dates("randomisation_checks")
+    if not days:
+        raise ContractError("the log was not checked yet: materialise randomisation_checks first")
+    return days[-1]
+
+
+def read_snapshot(
+    lake: Lake, programme: ProgrammeFile, training_date: date
+) -> tuple[Snapshot, ActionSet]:
+    """Read every decision matured by a date, joined with outcomes and features."""
+    catalogue_day = [day for day in lake.dates("action_catalogue") if day <= training_date][-1]
+    actions = read_actions(lake.read("action_catalogue", catalogue_day))
+    outcomes = lake.scan("realised_outcomes", until=training_date).filter(
+        pl.col("matured_date") <= training_date
+    )
+    rows = (
+        lake.scan("logged_decisions", until=training_date)
+        .join(
+            outcomes.drop("customer_id", "decision_date", "delivered_date"),
+            on="decision_id",
+            how="inner",
+        )
+        .join(
+            lake.scan("customer_features", until=training_date),
+            on=["customer_id", "decision_date"],
+            how="inner",
+        )
+        .collect()
+    )
+    return take_snapshot(rows, programme=programme.read(), actions=actions), actions
