@@ -93,7 +93,7 @@ def fit_uplift_heads(
     Every candidate predicts customers that it wasn't fitted on. Per lifecycle and outcome, those
     whose doubly robust risk is not proven above the best one's are shortlisted; of these their
     stack is taken, or the lowest risk if the stack isn't listed. Value heads take another listed
-    one if its policy at the operating budget is worth more, by over a standard error, on a fold
+    one if its policy at the operating budget is proven worth more (10 % over all listed) on a fold
     that none was fitted or chosen on. Rows are weighted by mean propensity over propensity,
     which makes the log as if randomised alike for everybody. Slopes are calibrated per family; a
     family whose effects are not proven to differ between customers (Holm over families and

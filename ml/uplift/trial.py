@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
+from scipy import stats
 
 from ml.core.errors import SupportError
 from ml.uplift.calibration import mean_by_customer
@@ -24,6 +25,7 @@ from ml.uplift.stacking import STACK, Mixture, stack_across
 from ml.uplift.trees import TreeSettings
 
 CONSTANT = "constant"
+WORTH_LEVEL = 0.10
 EVIDENCE = {
     "outcome": pl.String,
     "lifecycle": pl.String,
@@ -226,8 +228,9 @@ def _take_best(
 ) -> str:
     """Return the stack if it is listed, else the lowest risk; or what is worth more than that.
 
-    Candidates that risk can't tell apart are better averaged than drawn from. More worth means by
-    more than a standard error.
+    Candidates that risk can't tell apart are better averaged than drawn from. More worth means
+    proven so at 10 %, among as many as are listed (Bonferroni): the best of several noisy values
+    flatters.
     """
     first = STACK if STACK in listed else listed[0]
     if not worth:
@@ -235,4 +238,5 @@ def _take_best(
     best = max(listed, key=lambda name: float(worth[name][0].mean()))
     values, rows = worth[best]
     gain, error = mean_by_customer(values - worth[first][0], customer[rows])
-    return best if gain > error else first
+    needed = float(stats.norm.ppf(1 - WORTH_LEVEL / max(1, len(listed) - 1)))
+    return best if gain > needed * error else first
