@@ -53,6 +53,7 @@ class Programme:
     evaluation_share: float = 0.30
     holdout_share: float = 0.05
     minimum_support: int = 300
+    harm_tolerance: float = 0.05
     fits_propensities: bool = False
     seed: int = 20260105
     attributes: tuple[Attribute, ...] = ()
@@ -74,6 +75,7 @@ class Programme:
                 "an attribute's name must not hold a quotation mark",
             ),
             (self.minimum_support < 2, "minimum_support must be at least 2"),
+            (self.harm_tolerance < 0, "harm_tolerance must not be negative"),
             (self.settlement_days < 0, "settlement_days must not be negative"),
             (self.learning_horizon_days < 1, "learning_horizon_days must be at least 1"),
             (

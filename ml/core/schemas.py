@@ -216,6 +216,7 @@ class EvaluationRecord(dy.Schema):
     candidate_version = dy.String(primary_key=True)
     champion_version = dy.String(nullable=False)
     evaluated_for_date = dy.Date(nullable=False)
+    gate_number = dy.Int64(nullable=False, min=1)
     is_passed = dy.Bool(nullable=False)
     reasons = dy.List(dy.String(nullable=False), nullable=False)
     net_value_difference = dy.Float64(nullable=False)
@@ -223,10 +224,24 @@ class EvaluationRecord(dy.Schema):
     difference_high = dy.Float64(nullable=False)
     smallest_detectable_difference = dy.Float64(nullable=False)
     level = dy.Float64(nullable=False)
+    lifecycle_differences = dy.List(
+        dy.Struct(
+            {
+                "lifecycle": dy.String(nullable=False),
+                "difference": dy.Float64(nullable=False),
+                "high": dy.Float64(nullable=False),
+            },
+            nullable=False,
+        ),
+        nullable=False,
+    )
+    promise_slope = dy.Float64(nullable=True)
     expected_cost = dy.Float64(nullable=False)
     budget_per_decision = dy.Float64(nullable=False)
     effective_sample_size = dy.Float64(nullable=False)
     mean_importance_weight = dy.Float64(nullable=False)
+    largest_weight_share = dy.Float64(nullable=False)
+    matched_share = dy.Float64(nullable=False)
     n_decisions = dy.Int64(nullable=False)
     n_customers = dy.Int64(nullable=False)
     candidate_hash = dy.String(nullable=False)

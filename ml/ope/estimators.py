@@ -1,41 +1,56 @@
-"""Off-policy estimators: one vector of contributions each, from which everything follows."""
+"""Off-policy estimators: one vector of contributions each, from which everything follows.
 
+Notation: reward r, importance weight w = pi(a_i|x_i) / pi0(a_i|x_i), outcome model mu(x, a), direct
+d_i = sum_a pi(a|x_i) mu(x_i, a), residual e_i = r_i - mu(x_i, a_i).
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from ml.core.errors import SupportError
 
-LEVEL = 0.95
+
+@dataclass(frozen=True)
+class WeightedDecisions:
+    """n decisions under one policy, as every estimator sees them; arrays of shape (n,).
+
+    ``weight`` is w, ``direct`` d and ``taken`` mu(x_i, a_i); the latter two are 0 without an
+    outcome model, and DR is then IPS. ``reward`` and they in currency.
+    """
+
+    reward: np.ndarray
+    weight: np.ndarray
+    direct: np.ndarray
+    taken: np.ndarray
+
+    @property
+    def residual(self) -> np.ndarray:
+        """What the outcome model did not explain, shape (n,)."""
+        return self.reward - self.taken
+
+    def take(self, rows: np.ndarray) -> "WeightedDecisions":
+        """Return the given rows (mask or indices)."""
+        return WeightedDecisions(
+            self.reward[rows], self.weight[rows], self.direct[rows], self.taken[rows]
+        )
 
 
 @dataclass(frozen=True)
-class Contributions:
-    """Per-decision contributions to a policy value, currency.
+class Estimator:
+    """How a policy's value is estimated: the mean of ``contribute(decisions, limit)``, shape (n,).
 
-    The value is their mean; the interval follows from their sums by customer. For SNIPS they are
-    the linearised ones, value + w (r - value) / mean(w), so the same rule holds.
+    ``is_unbiased``: with the log's propensities, to the order of 1/n at least. ``is_limited``:
+    large weights are limited at ``limit``, which is to be tuned; infinite, it changes nothing.
+    ``needs_model``: without an outcome model it is another estimator.
     """
 
-    values: np.ndarray
-    importance_weight: np.ndarray
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean with its customer-clustered interval.
-
-    ``value``, ``standard_error``, ``low`` and ``high`` in currency per decision.
-    """
-
-    value: float
-    standard_error: float
-    low: float
-    high: float
-    level: float
-    n_decisions: int
-    n_customers: int
+    name: str
+    contribute: Callable[[WeightedDecisions, float], np.ndarray]
+    is_unbiased: bool
+    is_limited: bool
+    needs_model: bool
 
 
 def weigh(policy: np.ndarray, action: np.ndarray, propensity: np.ndarray) -> np.ndarray:
@@ -65,45 +80,54 @@ def weigh(policy: np.ndarray, action: np.ndarray, propensity: np.ndarray) -> np.
     return np.asarray(policy[np.arange(len(action)), action] / propensity)
 
 
-def contribute_ips(reward: np.ndarray, weight: np.ndarray) -> Contributions:
-    """Inverse propensity scoring: w r (Horvitz and Thompson 1952).
+def weigh_decisions(
+    reward: np.ndarray,
+    *,
+    policy: np.ndarray,
+    action: np.ndarray,
+    propensity: np.ndarray,
+    expected_reward: np.ndarray | None = None,
+) -> WeightedDecisions:
+    """Return decisions under a policy.
 
     Parameters
     ----------
-    reward, weight : shape (n,)
-        What is averaged, and the importance weights.
+    reward : shape (n,)
+        What is averaged.
+    policy : shape (n, K), rows sum to 1
+        Probability of every action.
+    action : shape (n,), int
+        The action taken.
+    propensity : shape (n,), in (0, 1]
+        Probability that the log gave it.
+    expected_reward : shape (n, K), optional
+        mu(x, a), fitted on other customers than these; None: no outcome model.
 
     Returns
     -------
-    Contributions
-        Unbiased when the propensities are those of the log.
-    """
-    return Contributions(weight * reward, weight)
-
-
-def contribute_snips(reward: np.ndarray, weight: np.ndarray) -> Contributions:
-    """Self-normalised inverse propensity scoring, linearised (Swaminathan, Joachims 2015).
-
-    Parameters
-    ----------
-    reward, weight : shape (n,)
-        What is averaged, and the importance weights.
-
-    Returns
-    -------
-    Contributions
-        Whose mean is sum(w r) / sum(w).
+    WeightedDecisions
+        In their order.
 
     Raises
     ------
     SupportError
-        If every weight is 0: the log never took an action of the policy.
+        If a propensity is outside (0, 1].
     """
-    mean_weight = float(weight.mean())
-    if mean_weight == 0:
-        raise SupportError("the log holds no decision that the policy would have taken")
-    value = float((weight * reward).mean()) / mean_weight
-    return Contributions(value + weight * (reward - value) / mean_weight, weight)
+    weight = weigh(policy, action, propensity)
+    if expected_reward is None:
+        nothing = np.zeros(len(weight))
+        return WeightedDecisions(reward, weight, nothing, nothing)
+    direct = np.einsum("ij,ij->i", policy, expected_reward)
+    return WeightedDecisions(
+        reward, weight, direct, expected_reward[np.arange(len(action)), action]
+    )
+
+
+def find_estimator(name: str) -> Estimator:
+    """Return an estimator by its name, such as 'dr'; SupportError if there is none."""
+    if name not in ESTIMATORS:
+        raise SupportError(f"no estimator '{name}': there are {', '.join(ESTIMATORS)}")
+    return ESTIMATORS[name]
 
 
 def contrast_actions(
@@ -139,81 +163,83 @@ def contrast_actions(
         If the log never took one of the two, or a propensity is outside (0, 1].
     """
     first, second = (
-        contribute_snips(
-            reward, weigh((action == each)[:, None], np.zeros_like(action), propensity)
-        ).values
+        _normalise(reward, weigh((action == each)[:, None], np.zeros_like(action), propensity))
         for each in (chosen, against)
     )
     return np.asarray(first - second)
-
-
-def contribute_dr(
-    reward: np.ndarray,
-    weight: np.ndarray,
-    *,
-    action: np.ndarray,
-    policy: np.ndarray,
-    expected_reward: np.ndarray,
-) -> Contributions:
-    """Doubly robust: sum_a pi(a|x) mu(x, a) + w (r - mu(x, a_i)) (Dudik et al. 2011).
-
-    Parameters
-    ----------
-    reward, weight : shape (n,)
-        What is averaged, and the importance weights.
-    action : shape (n,), int
-        The action taken.
-    policy : shape (n, K)
-        Probability of every action.
-    expected_reward : shape (n, K)
-        From other customers than these.
-
-    Returns
-    -------
-    Contributions
-        Unbiased when either the propensities or the means are right.
-    """
-    taken = expected_reward[np.arange(len(action)), action]
-    direct = (policy * expected_reward).sum(axis=1)  # (n,)
-    return Contributions(direct + weight * (reward - taken), weight)
-
-
-def estimate_mean(values: np.ndarray, customer: np.ndarray, *, level: float = LEVEL) -> Estimate:
-    """Return the mean of contributions with an interval clustered by customer.
-
-    Linearised ratio of customer sums, t quantile with G - 1 degrees of freedom for G customers.
-
-    Parameters
-    ----------
-    values : shape (n,)
-        Contributions to average.
-    customer : shape (n,), int
-        Cluster of each decision.
-    level
-        Of the interval.
-
-    Returns
-    -------
-    Estimate
-        Mean and interval.
-
-    Raises
-    ------
-    SupportError
-        With fewer than two customers.
-    """
-    _, cluster = np.unique(customer, return_inverse=True)
-    n, n_clusters = len(values), int(cluster.max(initial=-1)) + 1
-    if n_clusters < 2:
-        raise SupportError(f"{n_clusters} customers: an interval needs at least two")
-    mean = float(values.mean())
-    sums = np.bincount(cluster, weights=values - mean)  # (G,)
-    error = float(np.sqrt((sums @ sums) * n_clusters / (n_clusters - 1))) / n
-    reach = float(stats.t.ppf((1 + level) / 2, n_clusters - 1)) * error
-    return Estimate(mean, error, mean - reach, mean + reach, level, n, n_clusters)
 
 
 def effective_sample_size(weight: np.ndarray) -> float:
     """Return (sum w)^2 / sum w^2, the number of decisions that the weighted log is worth."""
     squares = float(weight @ weight)
     return float(weight.sum()) ** 2 / squares if squares > 0 else 0.0
+
+
+def _normalise(values: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Return linearised contributions to sum(w v) / sum(w): their mean is it, exactly."""
+    mean_weight = float(weight.mean())
+    if mean_weight == 0:
+        raise SupportError("the log holds no decision that the policy would have taken")
+    value = float((weight * values).mean()) / mean_weight
+    return np.asarray(value + weight * (values - value) / mean_weight)
+
+
+def _shrink(weight: np.ndarray, limit: float) -> np.ndarray:
+    """Return w / (1 + w^2 / limit): small weights stay, large ones fall to 0 again."""
+    return np.asarray(weight / (1.0 + weight**2 / limit))
+
+
+def _ips(each: WeightedDecisions, limit: float) -> np.ndarray:
+    """Inverse propensity scoring: w r (Horvitz and Thompson 1952)."""
+    return each.weight * each.reward
+
+
+def _clipped_ips(each: WeightedDecisions, limit: float) -> np.ndarray:
+    """IPS with weights of at most the limit: min(w, limit) r (Ionides 2008)."""
+    return np.minimum(each.weight, limit) * each.reward
+
+
+def _snips(each: WeightedDecisions, limit: float) -> np.ndarray:
+    """Self-normalised: sum(w r) / sum(w), linearised (Swaminathan and Joachims 2015)."""
+    return _normalise(each.reward, each.weight)
+
+
+def _dm(each: WeightedDecisions, limit: float) -> np.ndarray:
+    """Direct method: d, the outcome model alone."""
+    return each.direct
+
+
+def _dr(each: WeightedDecisions, limit: float) -> np.ndarray:
+    """Doubly robust: d + w e (Dudik et al. 2011)."""
+    return each.direct + each.weight * each.residual
+
+
+def _sndr(each: WeightedDecisions, limit: float) -> np.ndarray:
+    """Self-normalised doubly robust: d + w e / mean(w), linearised."""
+    return each.direct + _normalise(each.residual, each.weight)
+
+
+def _switch_dr(each: WeightedDecisions, limit: float) -> np.ndarray:
+    """DR where w <= limit, the direct method elsewhere (Wang, Agarwal, Dudik 2017)."""
+    return each.direct + np.where(each.weight <= limit, each.weight, 0.0) * each.residual
+
+
+def _dros(each: WeightedDecisions, limit: float) -> np.ndarray:
+    """DR with optimistic shrinkage: weights w / (1 + w^2 / limit) (Su et al. 2020)."""
+    return each.direct + _shrink(each.weight, limit) * each.residual
+
+
+ESTIMATORS = {
+    each.name: each
+    for each in (
+        Estimator("ips", _ips, is_unbiased=True, is_limited=False, needs_model=False),
+        Estimator("clipped_ips", _clipped_ips, False, is_limited=True, needs_model=False),
+        Estimator("snips", _snips, is_unbiased=True, is_limited=False, needs_model=False),
+        Estimator("dm", _dm, is_unbiased=False, is_limited=False, needs_model=True),
+        Estimator("dr", _dr, is_unbiased=True, is_limited=False, needs_model=False),
+        Estimator("sndr", _sndr, is_unbiased=True, is_limited=False, needs_model=False),
+        Estimator("switch_dr", _switch_dr, False, is_limited=True, needs_model=True),
+        Estimator("dros", _dros, is_unbiased=False, is_limited=True, needs_model=True),
+    )
+}
+"""Every estimator by name; their formulas and sources are their functions' docstrings."""

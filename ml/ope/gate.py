@@ -1,26 +1,39 @@
 """The promotion gate: evidence in, verdict and reasons out."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ml.ope.estimators import Estimate
+import numpy as np
 
-MINIMUM_EFFECTIVE_SAMPLE_SIZE = 300.0
-MEAN_WEIGHT_DEVIATIONS = 4.0
+from ml.core.errors import SupportError
+from ml.ope.diagnostics import SupportReport
+from ml.ope.intervals import Estimate
+
+ERROR_RATE = 0.05
+HARM_LEVEL = 0.80
+SMALLEST_PROMISE_SLOPE = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
 class GateEvidence:
     """What the gate judges, all from the evaluation cohort.
 
-    Money is in currency per decision; ``net_value_difference`` is candidate minus champion,
-    paired; ``mean_weight`` tests the propensities, its expectation is 1.
+    Money is in currency per decision. ``net_value_difference`` is candidate minus champion, paired,
+    its interval at ``spend_error(gate_number)``; ``lifecycle_differences`` the same by lifecycle at
+    ``HARM_LEVEL``, whose upper end is a one-sided 90 % bound. ``support`` is the log's of the
+    candidate. ``promise_slope``: realised over promised gain, by regression, and its 95 % upper
+    end; None where nothing personal is promised.
     """
 
+    gate_number: int
     net_value_difference: Estimate
     expected_cost: Estimate
     budget_per_decision: float
-    effective_sample_size: float
-    mean_weight: Estimate
+    support: SupportReport
+    lifecycle_differences: Mapping[str, Estimate]
+    harm_tolerance: float
+    promise_slope: float | None
+    promise_slope_high: float | None
     is_randomisation_sound: bool
     has_feature_contract: bool
 
@@ -31,6 +44,33 @@ class Verdict:
 
     is_passed: bool
     reasons: tuple[str, ...]
+
+
+def spend_error(gate_number: int) -> float:
+    """Return what the k-th gate against a champion may err, 0.05 * 6 / (pi^2 k^2).
+
+    However many gates a champion meets, all of them together promote a candidate that is not
+    better with a probability of at most ``ERROR_RATE`` (sum of 1/k^2, union bound): whatever the
+    candidates are, and though all gates use the same, growing log.
+
+    Parameters
+    ----------
+    gate_number
+        k, 1 for the first gate since the champion was installed.
+
+    Returns
+    -------
+    float
+        One-sided error rate of this gate.
+
+    Raises
+    ------
+    SupportError
+        If k is below 1.
+    """
+    if gate_number < 1:
+        raise SupportError(f"gates are counted from 1, not {gate_number}")
+    return ERROR_RATE * 6 / (np.pi * gate_number) ** 2
 
 
 def decide_promotion(evidence: GateEvidence) -> Verdict:
@@ -47,28 +87,33 @@ def decide_promotion(evidence: GateEvidence) -> Verdict:
         Passed only if no criterion failed.
     """
     difference, cost = evidence.net_value_difference, evidence.expected_cost
-    weight = evidence.mean_weight
-    weight_error = MEAN_WEIGHT_DEVIATIONS * weight.standard_error
-    criteria = (
+    highest = evidence.promise_slope_high
+    criteria = [
         (
             difference.low > 0,
-            f"not proven: the net-value difference's {difference.level:.0%} interval "
-            f"[{difference.low:+.4f}, {difference.high:+.4f}] does not lie above 0",
+            f"not proven: the net-value difference's {difference.level:.2%} interval "
+            f"[{difference.low:+.4f}, {difference.high:+.4f}] does not lie above 0 "
+            f"(gate {evidence.gate_number} against this champion)",
         ),
         (
             cost.value <= evidence.budget_per_decision,
             f"over budget: expected cost {cost.value:.4f} per decision exceeds "
             f"{evidence.budget_per_decision:.4f}",
         ),
-        (
-            evidence.effective_sample_size >= MINIMUM_EFFECTIVE_SAMPLE_SIZE,
-            f"too little evidence: effective sample size {evidence.effective_sample_size:.0f} is "
-            f"below {MINIMUM_EFFECTIVE_SAMPLE_SIZE:.0f}",
+        *((False, reason) for reason in evidence.support.reasons),
+        *(
+            (
+                each.high >= -evidence.harm_tolerance,
+                f"harm to lifecycle {name}: its net-value difference is at most {each.high:+.4f} "
+                f"(one-sided 90 %), below -{evidence.harm_tolerance:g}",
+            )
+            for name, each in evidence.lifecycle_differences.items()
         ),
         (
-            abs(weight.value - 1) <= weight_error,
-            f"propensities doubtful: the mean importance weight is {weight.value:.3f}, more than "
-            f"{MEAN_WEIGHT_DEVIATIONS:.0f} standard errors from 1",
+            highest is None or highest >= SMALLEST_PROMISE_SLOPE,
+            "promises not kept: a promised unit of net value brings "
+            f"{evidence.promise_slope or 0:.2f} (at most {highest or 0:.2f}), below "
+            f"{SMALLEST_PROMISE_SLOPE:g}",
         ),
         (
             evidence.is_randomisation_sound,
@@ -78,6 +123,6 @@ def decide_promotion(evidence: GateEvidence) -> Verdict:
             evidence.has_feature_contract,
             "features changed: the candidate was fitted on another feature schema",
         ),
-    )
+    ]
     reasons = tuple(reason for holds, reason in criteria if not holds)
     return Verdict(is_passed=not reasons, reasons=reasons)

@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 
 from ml.core.logged import LoggedDecisions
-from ml.ope.estimators import estimate_mean
+from ml.ope.intervals import estimate_mean
 from ml.pipeline.policies import BudgetedPolicy
 from ml.pipeline.validate import expect_rewards
 from ml.uplift.calibration import doubly_robust_effect

@@ -23,7 +23,8 @@ from ml.core.schemas import (
     Quarantine,
     RandomisationChecks,
 )
-from ml.ope.estimators import contrast_actions, estimate_mean
+from ml.ope.estimators import contrast_actions
+from ml.ope.intervals import estimate_mean
 
 RANDOMISATION_ALPHA = 0.001
 

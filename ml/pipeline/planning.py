@@ -12,12 +12,8 @@ from ml.core.actions import ActionSet
 from ml.core.logged import LoggedDecisions
 from ml.core.schemas import ActionPlan
 from ml.ope.design import plan_exploration
-from ml.ope.estimators import (
-    Estimate,
-    contrast_actions,
-    effective_sample_size,
-    estimate_mean,
-)
+from ml.ope.estimators import contrast_actions, effective_sample_size
+from ml.ope.intervals import Estimate, estimate_mean
 
 PROOF_LEVEL = 0.95
 _DAYS_A_WEEK = 7

@@ -1,6 +1,7 @@
 """Validate: what every policy is worth on logged data, and whether the candidate may replace."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 
@@ -14,21 +15,21 @@ from ml.core.policy import Policy
 from ml.core.programme import Programme
 from ml.core.schemas import EvaluationRecord, PolicyValues
 from ml.ope.design import detectable_difference
+from ml.ope.diagnostics import diagnose_support
 from ml.ope.estimators import (
-    Contributions,
-    contribute_dr,
-    contribute_ips,
-    contribute_snips,
+    WeightedDecisions,
     effective_sample_size,
-    estimate_mean,
-    weigh,
+    find_estimator,
+    weigh_decisions,
 )
-from ml.ope.gate import GateEvidence, decide_promotion
+from ml.ope.gate import HARM_LEVEL, GateEvidence, decide_promotion, spend_error
+from ml.ope.intervals import bound_by_likelihood, estimate_mean
 from ml.pipeline.policies import AlignedPolicy, BudgetedPolicy, UpliftScorer
 from ml.pipeline.snapshots import Snapshot
+from ml.uplift.diagnostics import fit_best_linear_predictor
 
 CANDIDATE, CHAMPION, NO_OFFER = "candidate", "champion", "no_offer"
-ESTIMATORS = ("ips", "snips", "dr")
+ESTIMATORS = ("ips", "snips", "dr", "sndr")
 REWARDS = ("value", "cost", "net_value")
 RECORD_DAYS = 8
 
@@ -71,6 +72,7 @@ def evaluate_candidate(
     champion_version: str,
     candidate_hash: str,
     training_date: date,
+    gate_number: int,
     is_randomisation_sound: bool,
 ) -> Evaluation:
     """Value every policy on the evaluation cohort and decide the gate.
@@ -86,11 +88,13 @@ def evaluate_candidate(
     candidate, champion
         Policies; the candidate's heads are the outcome model of DR.
     programme
-        Budget.
+        Budget, tolerance of harm.
     candidate_version, champion_version, candidate_hash
         Identify the policies in the record.
     training_date
         Of the snapshot.
+    gate_number
+        How many gates the champion has met, this one included.
     is_randomisation_sound
         Verdict of the randomisation checks.
 
@@ -115,86 +119,164 @@ def evaluate_candidate(
         policies[f"all_{name}"] = SingleAction(action)
     seen_champion = AlignedPolicy(champion, candidate.actions, programme)
     policies |= {CHAMPION: seen_champion, CANDIDATE: candidate}
-    rewards = {"value": logged.value, "cost": logged.cost, "net_value": logged.net_value}
-    expected = expect_rewards(candidate, logged)
     deployed = {name: policy.probabilities(logged.contexts) for name, policy in policies.items()}
-    contributions = {
-        (name, reward): _contribute(logged, policy, rewards[reward], expected[reward])
-        for name, policy in deployed.items()
-        for reward in REWARDS
-    }
-    rows = []
-    for name in policies:
-        for reward in REWARDS:
-            for estimator in ESTIMATORS:
-                own = contributions[name, reward][estimator]
-                base = contributions[NO_OFFER, reward][estimator]
-                level = estimate_mean(own.values, logged.customer)
-                gain = estimate_mean(own.values - base.values, logged.customer)
-                rows.append(
-                    {
-                        "policy": name,
-                        "estimator": estimator,
-                        "reward": reward,
-                        "policy_value": level.value,
-                        "standard_error": level.standard_error,
-                        "low": level.low,
-                        "high": level.high,
-                        "incremental_value": gain.value,
-                        "incremental_low": gain.low,
-                        "incremental_high": gain.high,
-                        "level": level.level,
-                        "effective_sample_size": effective_sample_size(own.importance_weight),
-                        "n_decisions": level.n_decisions,
-                        "n_customers": level.n_customers,
-                    }
-                )
-    candidate_net = contributions[CANDIDATE, "net_value"]["dr"]
-    champion_net = contributions[CHAMPION, "net_value"]["dr"]
-    evidence = GateEvidence(
-        net_value_difference=estimate_mean(
-            candidate_net.values - champion_net.values, logged.customer
-        ),
-        expected_cost=estimate_mean(contributions[CANDIDATE, "cost"]["dr"].values, logged.customer),
-        budget_per_decision=programme.budget_per_decision,
-        effective_sample_size=effective_sample_size(candidate_net.importance_weight),
-        mean_weight=estimate_mean(candidate_net.importance_weight, logged.customer),
+    expected = expect_rewards(candidate, logged)
+    weighted = _weigh_all(logged, deployed, expected)
+    evidence = _gather_evidence(
+        logged,
+        weighted,
+        policy=deployed[CANDIDATE],
+        promised=_promise(deployed[CANDIDATE], expected["net_value"]),
+        programme=programme,
+        gate_number=gate_number,
         is_randomisation_sound=is_randomisation_sound,
         has_feature_contract=candidate.schema_hash == hash_feature_schema(programme),
     )
     verdict = decide_promotion(evidence)
-    difference = evidence.net_value_difference
-    record = pl.DataFrame(
-        [
-            {
-                "candidate_version": candidate_version,
-                "champion_version": champion_version,
-                "evaluated_for_date": training_date,
-                "is_passed": verdict.is_passed,
-                "reasons": list(verdict.reasons),
-                "net_value_difference": difference.value,
-                "difference_low": difference.low,
-                "difference_high": difference.high,
-                "smallest_detectable_difference": detectable_difference(
-                    difference.standard_error, level=difference.level
-                ),
-                "level": difference.level,
-                "expected_cost": evidence.expected_cost.value,
-                "budget_per_decision": programme.budget_per_decision,
-                "effective_sample_size": evidence.effective_sample_size,
-                "mean_importance_weight": evidence.mean_weight.value,
-                "n_decisions": difference.n_decisions,
-                "n_customers": difference.n_customers,
-                "candidate_hash": candidate_hash,
-                "feature_schema_hash": candidate.schema_hash,
-                "data_hash": snapshot.data_hash,
-                "programme_hash": hash_programme(programme),
-            }
+    difference, support = evidence.net_value_difference, evidence.support
+    row = {
+        "candidate_version": candidate_version,
+        "champion_version": champion_version,
+        "evaluated_for_date": training_date,
+        "gate_number": gate_number,
+        "is_passed": verdict.is_passed,
+        "reasons": list(verdict.reasons),
+        "net_value_difference": difference.value,
+        "difference_low": difference.low,
+        "difference_high": difference.high,
+        "smallest_detectable_difference": detectable_difference(
+            difference.standard_error, level=difference.level
+        ),
+        "level": difference.level,
+        "lifecycle_differences": [
+            {"lifecycle": name, "difference": each.value, "high": each.high}
+            for name, each in evidence.lifecycle_differences.items()
         ],
-        schema=EvaluationRecord.create_empty().schema,
+        "promise_slope": evidence.promise_slope,
+        "expected_cost": evidence.expected_cost.value,
+        "budget_per_decision": programme.budget_per_decision,
+        "effective_sample_size": support.effective_sample_size,
+        "mean_importance_weight": support.mean_weight,
+        "largest_weight_share": support.largest_share,
+        "matched_share": support.matched_share,
+        "n_decisions": difference.n_decisions,
+        "n_customers": difference.n_customers,
+        "candidate_hash": candidate_hash,
+        "feature_schema_hash": candidate.schema_hash,
+        "data_hash": snapshot.data_hash,
+        "programme_hash": hash_programme(programme),
+    }
+    record = pl.DataFrame([row], schema=EvaluationRecord.create_empty().schema)
+    return Evaluation(_value_all(logged, weighted), EvaluationRecord.validate(record))
+
+
+def _weigh_all(
+    logged: LoggedDecisions,
+    deployed: Mapping[str, np.ndarray],
+    expected: Mapping[str, np.ndarray],
+) -> dict[tuple[str, str], WeightedDecisions]:
+    """Return the decisions under every policy and reward."""
+    rewards = {"value": logged.value, "cost": logged.cost, "net_value": logged.net_value}
+    return {
+        (name, reward): weigh_decisions(
+            rewards[reward],
+            policy=policy,
+            action=logged.action,
+            propensity=logged.propensity,
+            expected_reward=expected[reward],
+        )
+        for name, policy in deployed.items()
+        for reward in REWARDS
+    }
+
+
+def _value_all(
+    logged: LoggedDecisions, weighted: Mapping[tuple[str, str], WeightedDecisions]
+) -> pl.DataFrame:
+    """Return PolicyValues: each policy's value, and its gain over no-offer, paired."""
+    rows = []
+    for (name, reward), decisions in weighted.items():
+        for estimator in ESTIMATORS:
+            contribute = find_estimator(estimator).contribute
+            own = contribute(decisions, np.inf)
+            base = contribute(weighted[NO_OFFER, reward], np.inf)
+            level = estimate_mean(own, logged.customer)
+            gain = estimate_mean(own - base, logged.customer)
+            rows.append(
+                {
+                    "policy": name,
+                    "estimator": estimator,
+                    "reward": reward,
+                    "policy_value": level.value,
+                    "standard_error": level.standard_error,
+                    "low": level.low,
+                    "high": level.high,
+                    "incremental_value": gain.value,
+                    "incremental_low": gain.low,
+                    "incremental_high": gain.high,
+                    "level": level.level,
+                    "effective_sample_size": effective_sample_size(decisions.weight),
+                    "n_decisions": level.n_decisions,
+                    "n_customers": level.n_customers,
+                }
+            )
+    return PolicyValues.validate(pl.DataFrame(rows, schema=PolicyValues.create_empty().schema))
+
+
+def _gather_evidence(
+    logged: LoggedDecisions,
+    weighted: Mapping[tuple[str, str], WeightedDecisions],
+    *,
+    policy: np.ndarray,
+    promised: np.ndarray,
+    programme: Programme,
+    gate_number: int,
+    is_randomisation_sound: bool,
+    has_feature_contract: bool,
+) -> GateEvidence:
+    """Estimate what the gate judges, by DR."""
+    contribute = find_estimator("dr").contribute
+    net = {
+        name: contribute(weighted[name, "net_value"], np.inf)
+        for name in (CANDIDATE, CHAMPION, NO_OFFER)
+    }
+    difference = net[CANDIDATE] - net[CHAMPION]
+    lifecycle = logged.contexts.frame["lifecycle"].to_numpy()
+    of_lifecycle = {name: lifecycle == name for name in sorted(set(lifecycle.tolist()))}
+    slope = fit_best_linear_predictor(net[CANDIDATE] - net[NO_OFFER], promised, logged.customer)
+    has_promise = bool(np.isfinite(slope.value))
+    return GateEvidence(
+        gate_number=gate_number,
+        net_value_difference=bound_by_likelihood(
+            difference, logged.customer, level=1 - 2 * spend_error(gate_number)
+        ),
+        expected_cost=estimate_mean(
+            contribute(weighted[CANDIDATE, "cost"], np.inf), logged.customer
+        ),
+        budget_per_decision=programme.budget_per_decision,
+        support=diagnose_support(
+            weighted[CANDIDATE, "net_value"].weight,
+            logged.customer,
+            policy=policy,
+            action=logged.action,
+            logging_policy=logged.logging_policy if logged.has_vector.all() else None,
+        ),
+        lifecycle_differences={
+            name: estimate_mean(difference[rows], logged.customer[rows], level=HARM_LEVEL)
+            for name, rows in of_lifecycle.items()
+            if len(np.unique(logged.customer[rows])) > 1
+        },
+        harm_tolerance=programme.harm_tolerance,
+        promise_slope=slope.value if has_promise else None,
+        promise_slope_high=slope.high if has_promise else None,
+        is_randomisation_sound=is_randomisation_sound,
+        has_feature_contract=has_feature_contract,
     )
-    values = pl.DataFrame(rows, schema=PolicyValues.create_empty().schema)
-    return Evaluation(PolicyValues.validate(values), EvaluationRecord.validate(record))
+
+
+def _promise(policy: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """Return the net value over no-offer that a policy promises each decision, shape (n,)."""
+    return np.asarray((policy * (expected - expected[:, :1])).sum(axis=1))
 
 
 def expect_rewards(candidate: BudgetedPolicy, logged: LoggedDecisions) -> dict[str, np.ndarray]:
@@ -276,17 +358,3 @@ def verify_promotion(
 def hash_programme(programme: Programme) -> str:
     """Return the SHA-256 of the programme's settings."""
     return hashlib.sha256(programme.to_json().encode()).hexdigest()
-
-
-def _contribute(
-    logged: LoggedDecisions, policy: np.ndarray, reward: np.ndarray, expected: np.ndarray
-) -> dict[str, Contributions]:
-    """Return each estimator's contributions of one policy and reward."""
-    weight = weigh(policy, logged.action, logged.propensity)
-    return {
-        "ips": contribute_ips(reward, weight),
-        "snips": contribute_snips(reward, weight),
-        "dr": contribute_dr(
-            reward, weight, action=logged.action, policy=policy, expected_reward=expected
-        ),
-    }

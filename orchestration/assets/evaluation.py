@@ -72,6 +72,7 @@ def policy_evaluation(
         champion_version=champion.version,
         candidate_hash=candidate.policy_hash,
         training_date=training_date,
+        gate_number=_count_gate(lake, training_date, champion.version),
         is_randomisation_sound=is_randomisation_sound(
             lake.read("randomisation_checks", training_date)
         ),
@@ -132,6 +133,13 @@ def policy_evaluation(
         severity=dg.AssetCheckSeverity.WARN,
         metadata={"reasons": dg.MetadataValue.json(row["reasons"])},
     )
+
+
+def _count_gate(lake: Lake, training_date: date, champion_version: str) -> int:
+    """Return how many gates the champion has met with this one; a date evaluated again is one."""
+    before = [day for day in lake.dates("evaluation_record") if day < training_date]
+    champions = [lake.read("evaluation_record", day)["champion_version"][0] for day in before]
+    return 1 + champions.count(champion_version)
 
 
 def _read_standing(lake: Lake, training_date: date, version: str) -> Evaluation | None:

@@ -160,6 +160,7 @@ class System:
             champion_version=str(self._version),
             candidate_hash="-",
             training_date=self._world.date_of(night - 1),
+            gate_number=1 + self._count_gates(),
             is_randomisation_sound=is_randomisation_sound(checks),
         ).record.row(0, named=True)
         gate = Gate(
@@ -168,6 +169,11 @@ class System:
         self.gates.append(gate)
         if gate.is_passed:
             self.champion, self._version = candidate, self._versions
+
+    def _count_gates(self) -> int:
+        """Return how many gates the present champion has met."""
+        passed = [number for number, gate in enumerate(self.gates, start=1) if gate.is_passed]
+        return len(self.gates) - (passed[-1] if passed else 0)
 
     def decide(self, world: World, state: WorldState, marts: LoopMarts) -> pl.DataFrame:
         """Train if a week has passed, then decide the night."""

@@ -18,6 +18,7 @@ NAMES = {
     "champion_version": "1",
     "candidate_hash": "abc",
     "training_date": T,
+    "gate_number": 1,
 }
 
 
@@ -56,12 +57,12 @@ def test_values_agree_between_estimators_and_with_the_truth(evaluation):
     values = evaluation.policy_values.filter(
         (pl.col("policy") == "all_email_coupon_2") & (pl.col("reward") == "value")
     )
-    assert values.height == 3
+    assert values.height == 4
     for row in values.iter_rows(named=True):
         assert row["incremental_low"] - 0.05 <= 0.5 <= row["incremental_high"] + 0.05
     nobody = evaluation.policy_values.filter(pl.col("policy") == "no_offer")
-    assert nobody["incremental_value"].to_list() == [0.0] * 9
-    assert nobody.filter(pl.col("reward") == "cost")["policy_value"].to_list() == [0.0] * 3
+    assert nobody["incremental_value"].to_list() == [0.0] * 12
+    assert nobody.filter(pl.col("reward") == "cost")["policy_value"].to_list() == [0.0] * 4
 
 
 def test_the_same_policy_is_never_proven_better_than_itself(snapshot, candidate):
