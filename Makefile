@@ -64,9 +64,10 @@ loop: $(STAMP) ## Live the loop against oracle, rule, random (NIGHTS=30 WORLD=; 
 study-effects: $(STAMP) ## Judge selected heads against the truth (SEEDS=20; CAUSALML=its python)
 	@OMP_NUM_THREADS=1 POLARS_MAX_THREADS=1 $(BIN)/python -W ignore -m benchmarks.studies.effects $(if $(SEEDS),--seeds $(SEEDS)) $(if $(CAUSALML),--peers --causalml '$(CAUSALML)')
 
-bench: $(STAMP) ## Measure speed (benchmarks/performance; CAUSALML=its python); results: benchmarks/RESULTS.md
+bench: $(STAMP) ## Measure speed (benchmarks/performance; CAUSALML=, OBP=their pythons); results: benchmarks/RESULTS.md
 	@$(BIN)/python -m benchmarks.performance.world
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.performance.uplift $(if $(CAUSALML),--causalml '$(CAUSALML)')
+	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.performance.ope $(if $(OBP),--obp '$(OBP)')
 
 test: $(STAMP) ## Run the tests, two files at a time
 	@$(BIN)/python -m pytest -n 2 --dist loadfile

@@ -139,7 +139,11 @@ def _describe_gate(lake: Lake, programme: Programme, night: date) -> Iterator[st
     yield (
         f"  net-value difference {row['net_value_difference']:+.4f} "
         f"[{row['difference_low']:+.4f}, {row['difference_high']:+.4f}] {programme.currency} per "
-        f"decision; smallest detectable difference {row['smallest_detectable_difference']:.4f}"
+        f"decision ({row['level']:.1%} interval: gate {row['gate_number']} against this champion); "
+        f"smallest detectable difference {row['smallest_detectable_difference']:.4f}"
+    )
+    yield "  by lifecycle " + ", ".join(
+        f"{each['lifecycle']} {each['difference']:+.4f}" for each in row["lifecycle_differences"]
     )
     yield (
         f"  expected cost {row['expected_cost']:.4f} of {row['budget_per_decision']:.4f} allowed; "
