@@ -40,6 +40,7 @@ class Learner:
     or effects of that shape, (n, K): what counts is the difference to column 0.
 
     ``refuse(sample)`` says why a sample is none for this learner; empty if it is one.
+    ``is_pooled_only``: a lifecycle's rows alone are nothing to try it on.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Learner:
     )
     prepare: Callable[[Sample, TreeSettings], Prepared] = lambda sample, settings: Prepared()
     refuse: Callable[[Sample], str] = lambda sample: ""
+    is_pooled_only: bool = False
 
 
 @dataclass(frozen=True)

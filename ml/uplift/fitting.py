@@ -65,16 +65,13 @@ class LearningSettings:
         return self.n_threads or os.cpu_count() or 1
 
     def list_candidates(self, outcome: str) -> list[Candidate]:
-        """Return an outcome's learners in each scope; the constant effect is always among them.
-
-        The constant has but one scope: every lifecycle's mean is calibrated anyway.
-        """
+        """Return an outcome's learners in each scope; the constant effect is always among them."""
         learners = {"value": self.value_learners, "cost": self.cost_learners}[outcome]
         return [
             Candidate(find_learner(name), is_pooled)
             for name in dict.fromkeys((CONSTANT, *learners))
             for is_pooled in (True, False)
-            if is_pooled or (self.tries_own_lifecycles and name != CONSTANT)
+            if is_pooled or (self.tries_own_lifecycles and not find_learner(name).is_pooled_only)
         ]
 
 

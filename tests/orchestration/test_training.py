@@ -25,7 +25,8 @@ registry = PolicyRegistry(settings.tracking_uri)
 heads = registry.load(registry.version_of(CANDIDATE)).policy.scorer.heads
 print("trees:", {
     len(forest.trees)
-    for ensemble in heads.ensembles.values()
+    for name, ensemble in heads.ensembles.items()
+    if "residual_fine" not in name  # It has settings of its own.
     for part in ensemble.members
     for forest in part.forests.values()
 })

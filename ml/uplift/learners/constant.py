@@ -24,4 +24,5 @@ def _combine(
     return np.broadcast_to(numbers["means"], shape)
 
 
-LEARNER = Learner("constant", _combine, _fit)
+# Every lifecycle's mean is calibrated anyway.
+LEARNER = Learner("constant", _combine, _fit, is_pooled_only=True)
