@@ -1,8 +1,8 @@
 """The residual learner with finer trees, for small logs: the usual leaves are coarse there.
 
 A leaf of 200 rows is a hundredth of 20,000: effects that stand out from their noise come out flat.
-Where they don't stand out, finer trees fit noise; risk tells the two apart. A lifecycle's share of a
-small log is too little for them.
+Where they don't stand out, finer trees fit noise; risk tells the two apart. A lifecycle's share of
+a small log is too little for them.
 """
 
 from dataclasses import replace
