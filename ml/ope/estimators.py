@@ -30,12 +30,6 @@ class WeightedDecisions:
         """What the outcome model did not explain, shape (n,)."""
         return self.reward - self.taken
 
-    def take(self, rows: np.ndarray) -> "WeightedDecisions":
-        """Return the given rows (mask or indices)."""
-        return WeightedDecisions(
-            self.reward[rows], self.weight[rows], self.direct[rows], self.taken[rows]
-        )
-
 
 @dataclass(frozen=True)
 class Estimator:
@@ -43,14 +37,12 @@ class Estimator:
 
     ``is_unbiased``: with the log's propensities, to the order of 1/n at least. ``is_limited``:
     large weights are limited at ``limit``, which is to be tuned; infinite, it changes nothing.
-    ``needs_model``: without an outcome model it is another estimator.
     """
 
     name: str
     contribute: Callable[[WeightedDecisions, float], np.ndarray]
     is_unbiased: bool
     is_limited: bool
-    needs_model: bool
 
 
 def weigh(policy: np.ndarray, action: np.ndarray, propensity: np.ndarray) -> np.ndarray:
@@ -232,14 +224,14 @@ def _dros(each: WeightedDecisions, limit: float) -> np.ndarray:
 ESTIMATORS = {
     each.name: each
     for each in (
-        Estimator("ips", _ips, is_unbiased=True, is_limited=False, needs_model=False),
-        Estimator("clipped_ips", _clipped_ips, False, is_limited=True, needs_model=False),
-        Estimator("snips", _snips, is_unbiased=True, is_limited=False, needs_model=False),
-        Estimator("dm", _dm, is_unbiased=False, is_limited=False, needs_model=True),
-        Estimator("dr", _dr, is_unbiased=True, is_limited=False, needs_model=False),
-        Estimator("sndr", _sndr, is_unbiased=True, is_limited=False, needs_model=False),
-        Estimator("switch_dr", _switch_dr, False, is_limited=True, needs_model=True),
-        Estimator("dros", _dros, is_unbiased=False, is_limited=True, needs_model=True),
+        Estimator("ips", _ips, is_unbiased=True, is_limited=False),
+        Estimator("clipped_ips", _clipped_ips, False, is_limited=True),
+        Estimator("snips", _snips, is_unbiased=True, is_limited=False),
+        Estimator("dm", _dm, is_unbiased=False, is_limited=False),
+        Estimator("dr", _dr, is_unbiased=True, is_limited=False),
+        Estimator("sndr", _sndr, is_unbiased=True, is_limited=False),
+        Estimator("switch_dr", _switch_dr, False, is_limited=True),
+        Estimator("dros", _dros, is_unbiased=False, is_limited=True),
     )
 }
 """Every estimator by name; their formulas and sources are their functions' docstrings."""

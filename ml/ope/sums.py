@@ -62,7 +62,7 @@ class PolicySums:
 
     @cached_property
     def values(self) -> dict[str, float]:
-        """Every estimator's value, currency per decision; those of ``ml.ope.estimators``."""
+        """Every estimator's value, currency; a self-normalised one is NaN if every weight is 0."""
         return {
             name: float(value[0])
             for name, value in _value(self.sums.sum(axis=0, keepdims=True)).items()
@@ -91,7 +91,8 @@ class PolicySums:
         Returns
         -------
         dict
-            Estimator to estimate; ratios are formed anew in each resample.
+            Estimator to estimate; ratios are formed anew in each resample. Customers are counted
+            as the blocks that stand for them.
 
         Raises
         ------
@@ -144,7 +145,7 @@ def sum_log(
     Raises
     ------
     SupportError
-        If there is no decision, or a propensity is outside (0, 1].
+        If there is no decision, a propensity is outside (0, 1], or an action is none of K.
     """
     sums, largest = np.zeros((n_blocks, len(_TERMS))), 0.0
     for part in parts:
@@ -160,7 +161,10 @@ def sum_log(
             sums,
         )
         if seen < 0:
-            raise SupportError("propensities must lie in (0, 1]: the log cannot be weighted")
+            raise SupportError(
+                "propensities must lie in (0, 1], actions among the policy's: the log cannot be "
+                "weighted"
+            )
         largest = max(largest, seen)
     if not sums[:, 0].any():
         raise SupportError("the log holds no decision")
@@ -230,9 +234,9 @@ def _add(
     largest = 0.0
     n_actions, n_blocks = policy.shape[1], np.uint64(len(sums))
     for row in range(len(reward)):
-        if not 0.0 < propensity[row] <= 1.0:
-            return -1.0
         taken = action[row]
+        if not (0.0 < propensity[row] <= 1.0 and 0 <= taken < n_actions):
+            return -1.0
         weight = policy[row, taken] / propensity[row]
         direct = 0.0
         for each in range(n_actions):

@@ -2,7 +2,7 @@
 
 A smaller limit trades variance for bias. Nothing here knows the bias; SLOPE++ finds it in the
 disagreement with limits that are less biased, cross-validation in that with an unbiased estimate on
-customers kept apart. A tuned estimator is reported beside DR, and gates nothing.
+customers kept apart. A tuned estimator gates nothing.
 """
 
 from collections.abc import Sequence

@@ -83,6 +83,10 @@ def test_impossible_logs_are_refused():
     part.propensity[7] = 0.0
     with pytest.raises(SupportError, match="propensities"):
         sum_log([part], **LIMITS)
+    strange = make_part(6, n=50)
+    strange.action[3] = K
+    with pytest.raises(SupportError, match="among the policy's"):
+        sum_log([strange], **LIMITS)
     with pytest.raises(SupportError, match="no decision"):
         sum_log([], **LIMITS)
     lonely = _cut(make_part(5, n=50), slice(0, 2))
