@@ -13,7 +13,7 @@ from ml.core.errors import SupportError
 
 LEVEL = 0.95
 N_RESAMPLES = 1_000
-MOST_BLOCKS = 2_000
+N_BLOCKS = 1_000
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def bootstrap_mean(
     """Return the mean of contributions with a studentised bootstrap interval.
 
     Customers are drawn with replacement, in blocks of whole customers where there are more than
-    ``MOST_BLOCKS``, so that the cost does not grow with them (Efron and Tibshirani 1993, 12.5).
+    ``N_BLOCKS``, so that the cost does not grow with them.
 
     Parameters
     ----------
@@ -162,21 +162,71 @@ def bootstrap_mean(
         With fewer than two customers.
     """
     sums = sum_by_customer(values, customer)
-    random = np.random.default_rng([seed, 73])
-    blocks = _gather(sums, random)
-    n_blocks = len(blocks.total)
-    drawn = random.multinomial(n_blocks, np.full(n_blocks, 1 / n_blocks), size=n_resamples)
-    total, count = blocks.total, blocks.count
-    moments = np.column_stack([total, count, total**2, total * count, count**2])
-    totals, counts, *squares = (drawn.astype(float) @ moments).T
-    means = totals / counts
-    # sum_g c_g (s_g - m n_g)^2 of each resample, expanded.
-    spread = squares[0] - 2 * means * squares[1] + means**2 * squares[2]
-    errors = np.sqrt(np.maximum(spread, 0.0)) / counts
-    error = blocks.standard_error
-    t = np.divide(means - sums.mean, errors, out=np.zeros(n_resamples), where=errors > 0)
-    below, above = np.quantile(t, [(1 - level) / 2, (1 + level) / 2])
-    return sums.describe(sums.mean - above * error, sums.mean - below * error, level)
+    blocks = _gather(sums, np.random.default_rng([seed, 73]))
+    low, high = bootstrap_blocks(
+        blocks.total[:, None], blocks.count, seed=seed, level=level, n_resamples=n_resamples
+    )
+    return sums.describe(float(low[0]), float(high[0]), level)
+
+
+def bootstrap_blocks(
+    totals: np.ndarray,
+    counts: np.ndarray,
+    *,
+    seed: int,
+    level: float = LEVEL,
+    n_resamples: int = N_RESAMPLES,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return studentised bootstrap limits of several means over the same blocks.
+
+    t* = (m* - m) / se* over resampled blocks, limits m - t*_high se and m - t*_low se (Efron and
+    Tibshirani 1993, 12.5).
+
+    Parameters
+    ----------
+    totals : shape (B, E)
+        Contributions to E means, summed by block of customers.
+    counts : shape (B,)
+        Decisions of each block.
+    seed
+        Of the draws, which all means share.
+    level
+        Of the intervals.
+    n_resamples
+        Draws.
+
+    Returns
+    -------
+    tuple
+        Lower and upper limits, shape (E,) each.
+
+    Raises
+    ------
+    SupportError
+        With fewer than two blocks.
+    """
+    n_blocks, n_means = totals.shape
+    if n_blocks < 2:
+        raise SupportError(f"{n_blocks} blocks of customers: an interval needs at least two")
+    drawn = np.random.default_rng([seed, 75]).multinomial(
+        n_blocks, np.full(n_blocks, 1 / n_blocks), size=n_resamples
+    )
+    mean = totals.sum(axis=0) / counts.sum()  # (E,)
+    # Centred first: the squares below would cancel where the mean is large beside the spread.
+    deviation = totals - mean * counts[:, None]  # (B, E)
+    error = np.sqrt((deviation**2).sum(axis=0) * n_blocks / (n_blocks - 1)) / counts.sum()
+    moments = np.column_stack(
+        [counts, counts**2, deviation, deviation**2, deviation * counts[:, None]]
+    )
+    sums = drawn.astype(float) @ moments  # (R, 2 + 3 E)
+    count, count_squared = sums[:, :1], sums[:, 1:2]
+    first, second, crossed = np.split(sums[:, 2:], [n_means, 2 * n_means], axis=1)  # (R, E)
+    away = first / count  # m* - m
+    spread = second - 2 * away * crossed + away**2 * count_squared
+    resampled_error = np.sqrt(np.maximum(spread, 0.0)) / count
+    t = np.divide(away, resampled_error, out=np.zeros_like(away), where=resampled_error > 0)
+    below, above = np.quantile(t, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return mean - above * error, mean - below * error
 
 
 def bound_by_likelihood(
@@ -273,11 +323,11 @@ def _reach(sums: CustomerSums, level: float) -> float:
 
 
 def _gather(sums: CustomerSums, random: np.random.Generator) -> CustomerSums:
-    """Return whole customers gathered in at most ``MOST_BLOCKS`` blocks, at random."""
+    """Return whole customers gathered in at most ``N_BLOCKS`` blocks, at random."""
     n_customers = len(sums.total)
-    if n_customers <= MOST_BLOCKS:
+    if n_customers <= N_BLOCKS:
         return sums
-    block = random.permutation(n_customers) % MOST_BLOCKS
+    block = random.permutation(n_customers) % N_BLOCKS
     return CustomerSums(
         np.bincount(block, weights=sums.total), np.bincount(block, weights=sums.count)
     )

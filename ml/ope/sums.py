@@ -15,10 +15,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ml.core.errors import SupportError
-from ml.ope.intervals import LEVEL, N_RESAMPLES, Estimate
+from ml.ope.intervals import (
+    LEVEL,
+    N_BLOCKS,
+    N_RESAMPLES,
+    CustomerSums,
+    Estimate,
+    bootstrap_blocks,
+)
 
 ROWS_AT_ONCE = 16_384
-N_BLOCKS = 1_000
 _TERMS = (
     "count",
     "weight",
@@ -64,8 +70,8 @@ class PolicySums:
     def values(self) -> dict[str, float]:
         """Every estimator's value, currency; a self-normalised one is NaN if every weight is 0."""
         return {
-            name: float(value[0])
-            for name, value in _value(self.sums.sum(axis=0, keepdims=True)).items()
+            name: float(totals.sum() / self.sums[:, 0].sum())
+            for name, totals in _contribute(self.sums).items()
         }
 
     @property
@@ -77,7 +83,7 @@ class PolicySums:
     def bootstrap(
         self, *, seed: int, level: float = LEVEL, n_resamples: int = N_RESAMPLES
     ) -> dict[str, Estimate]:
-        """Return every estimator's value with its percentile interval over resampled blocks.
+        """Return every estimator's value with its studentised interval over resampled blocks.
 
         Parameters
         ----------
@@ -91,8 +97,7 @@ class PolicySums:
         Returns
         -------
         dict
-            Estimator to estimate; ratios are formed anew in each resample. Customers are counted
-            as the blocks that stand for them.
+            Estimator to estimate. Customers are counted as the blocks that stand for them.
 
         Raises
         ------
@@ -100,25 +105,21 @@ class PolicySums:
             With fewer than two blocks that hold a customer.
         """
         filled = self.sums[self.sums[:, 0] > 0]
-        n_blocks = len(filled)
-        if n_blocks < 2:
-            raise SupportError(f"{n_blocks} blocks of customers: an interval needs at least two")
-        drawn = np.random.default_rng([seed, 75]).multinomial(
-            n_blocks, np.full(n_blocks, 1 / n_blocks), size=n_resamples
+        contributions = _contribute(filled)
+        counts = filled[:, 0]
+        low, high = bootstrap_blocks(
+            np.column_stack(list(contributions.values())),
+            counts,
+            seed=seed,
+            level=level,
+            n_resamples=n_resamples,
         )
-        estimates = {}
-        for name, values in _value(drawn.astype(float) @ filled).items():
-            low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-            estimates[name] = Estimate(
-                self.values[name],
-                float(values.std(ddof=1)),
-                float(low),
-                float(high),
-                level,
-                int(filled[:, 0].sum()),
-                n_blocks,
+        return {
+            name: CustomerSums(totals, counts).describe(
+                float(low[place]), float(high[place]), level
             )
-        return estimates
+            for place, (name, totals) in enumerate(contributions.items())
+        }
 
 
 def sum_log(
@@ -201,21 +202,30 @@ def read_parts(file: Path, *, rows_at_once: int = ROWS_AT_ONCE) -> Iterator[LogP
         yield LogPart(**columns, **matrices)
 
 
-def _value(totals: np.ndarray) -> dict[str, np.ndarray]:
-    """Return every estimator's value from sums, shape (m, 9) to (m,) each."""
-    term = dict(zip(_TERMS, totals.T, strict=True))
-    count, direct = term["count"], term["direct"]
+def _contribute(sums: np.ndarray) -> dict[str, np.ndarray]:
+    """Return every estimator's contributions by block, shape (B, 9) to (B,) each.
+
+    Their sum over the count is the estimator's value; a self-normalised one is linearised.
+    """
+    term = dict(zip(_TERMS, sums.T, strict=True))
+    count, weight, direct = term["count"], term["weight"], term["direct"]
     with np.errstate(invalid="ignore", divide="ignore"):
         return {
-            "ips": term["ips"] / count,
-            "clipped_ips": term["clipped_ips"] / count,
-            "snips": term["ips"] / term["weight"],
-            "dm": direct / count,
-            "dr": (direct + term["correction"]) / count,
-            "sndr": direct / count + term["correction"] / term["weight"],
-            "switch_dr": (direct + term["switched"]) / count,
-            "dros": (direct + term["shrunk"]) / count,
+            "ips": term["ips"],
+            "clipped_ips": term["clipped_ips"],
+            "snips": _normalise(term["ips"], weight, count),
+            "dm": direct,
+            "dr": direct + term["correction"],
+            "sndr": direct + _normalise(term["correction"], weight, count),
+            "switch_dr": direct + term["switched"],
+            "dros": direct + term["shrunk"],
         }
+
+
+def _normalise(weighted: np.ndarray, weight: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """Return linearised contributions to sum(w v) / sum(w) by block."""
+    value = weighted.sum() / weight.sum()
+    return np.asarray(value * count + (weighted - value * weight) * count.sum() / weight.sum())
 
 
 @numba.njit(nogil=True, error_model="numpy", fastmath={"reassoc", "contract"})

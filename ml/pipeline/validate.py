@@ -1,7 +1,7 @@
 """Validate: what every policy is worth on logged data, and whether the candidate may replace."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -125,6 +125,7 @@ def evaluate_candidate(
     evidence = _gather_evidence(
         logged,
         weighted,
+        action_ids=candidate.actions.action_ids,
         policy=deployed[CANDIDATE],
         promised=_promise(deployed[CANDIDATE], expected["net_value"]),
         programme=programme,
@@ -227,6 +228,7 @@ def _gather_evidence(
     logged: LoggedDecisions,
     weighted: Mapping[tuple[str, str], WeightedDecisions],
     *,
+    action_ids: Sequence[str],
     policy: np.ndarray,
     promised: np.ndarray,
     programme: Programme,
@@ -255,10 +257,12 @@ def _gather_evidence(
         ),
         budget_per_decision=programme.budget_per_decision,
         support=diagnose_support(
-            weighted[CANDIDATE, "net_value"].weight,
+            policy,
             logged.customer,
-            policy=policy,
             action=logged.action,
+            propensity=logged.propensity,
+            action_ids=action_ids,
+            eligible=logged.contexts.eligible,
             logging_policy=logged.logging_policy if logged.has_vector.all() else None,
         ),
         lifecycle_differences={

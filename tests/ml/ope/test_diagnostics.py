@@ -3,9 +3,9 @@ import pytest
 
 from ml.core.errors import SupportError
 from ml.ope.diagnostics import diagnose_support
-from ml.ope.estimators import weigh
 
 N = 4_000
+NAMES = ("none", "one", "two")
 
 
 def _diagnose(logging, policy, *, claimed=None, seed=1):
@@ -14,9 +14,13 @@ def _diagnose(logging, policy, *, claimed=None, seed=1):
     logging, policy = np.tile(logging, (N, 1)), np.tile(policy, (N, 1))
     claimed = logging if claimed is None else np.tile(claimed, (N, 1))
     action = (random.random((N, 1)) > logging.cumsum(axis=1)).sum(axis=1)
-    weight = weigh(policy, action, claimed[np.arange(N), action])
     return diagnose_support(
-        weight, np.arange(N), policy=policy, action=action, logging_policy=claimed
+        policy,
+        np.arange(N),
+        action=action,
+        propensity=claimed[np.arange(N), action],
+        action_ids=NAMES,
+        logging_policy=claimed,
     )
 
 
@@ -46,10 +50,15 @@ def test_what_a_log_does_not_support_is_refused(logging, policy, claimed, reason
 
 
 def test_one_decision_that_decides_is_named():
-    weight = np.ones(N)
-    weight[0] = 400.0
-    half = np.full((N, 2), 0.5)
-    report = diagnose_support(weight, np.arange(N), policy=half, action=np.zeros(N, dtype=int))
+    propensity = np.full(N, 0.5)
+    propensity[0] = 0.5 / 400
+    report = diagnose_support(
+        np.full((N, 2), 0.5),
+        np.arange(N),
+        action=np.zeros(N, dtype=int),
+        propensity=propensity,
+        action_ids=NAMES[:2],
+    )
     assert any("one decision decides" in each for each in report.reasons)
     assert report.thin_mass is None
 
@@ -58,3 +67,26 @@ def test_thin_propensities_are_counted():
     report = _diagnose([0.9, 0.095, 0.005], [0.5, 0.4, 0.1])
     assert report.thin_mass == pytest.approx(0.1)
     assert report.unsupported_mass == 0
+
+
+def test_an_action_whose_propensity_is_wrong_is_named():
+    report = _diagnose([0.5, 0.3, 0.2], [1.0, 0.0, 0.0], claimed=[0.5, 0.3, 0.4])
+    assert [each for each in report.reasons if "two" in each]
+    assert not [each for each in report.reasons if "mean importance weight" in each]
+    assert report.action_weight == pytest.approx([1, 1, 0.5], abs=0.1)
+
+
+def test_an_action_is_weighed_where_it_was_eligible():
+    random = np.random.default_rng(3)
+    could = random.random(N) < 0.25
+    action = np.where(could & (random.random(N) < 0.5), 1, 0)
+    report = diagnose_support(
+        np.column_stack([1 - could, could]).astype(float),
+        np.arange(N),
+        action=action,
+        propensity=np.where(could, 0.5, 1.0),
+        action_ids=NAMES[:2],
+        eligible=np.column_stack([np.ones(N, dtype=bool), could]),
+    )
+    assert report.reasons == ()
+    assert report.action_weight == pytest.approx([1, 1], abs=0.1)

@@ -18,6 +18,7 @@ SUPPORTED = SupportReport(
     thin_mass=0.0,
     unsupported_mass=0.0,
     action_decisions=np.array([900, 100]),
+    action_weight=np.ones(2),
     reasons=(),
 )
 

@@ -59,13 +59,26 @@ def _read_case(campaign, case):
         propensity=rows["propensity_score"].to_numpy(),
         expected_reward=np.tile(means, (len(action), 1)),
     )
-    return decisions, policy, action, figures
+    return decisions, policy, action, rows["propensity_score"].to_numpy(), figures
+
+
+def _diagnose(campaign, case):
+    """Return the support report, and the reference's figures."""
+    _, policy, action, propensity, figures = _read_case(campaign, case)
+    support = diagnose_support(
+        policy,
+        np.arange(len(action)),
+        action=action,
+        propensity=propensity,
+        action_ids=[str(number) for number in range(policy.shape[1])],
+    )
+    return support, figures
 
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("campaign", ["all", "women"])
 def test_every_tabular_reference_is_met(campaign, case):
-    decisions, _, _, figures = _read_case(campaign, case)
+    decisions, *_, figures = _read_case(campaign, case)
     for name, theirs in NAMES.items():
         ours = find_estimator(name).contribute(decisions, LIMIT).mean()
         assert ours == pytest.approx(figures["tabular"][theirs], abs=1e-12, rel=0), name
@@ -73,17 +86,12 @@ def test_every_tabular_reference_is_met(campaign, case):
 
 
 def test_a_log_worth_two_decisions_is_refused():
-    decisions, policy, action, figures = _read_case("women", "random_from_bts")
-    support = diagnose_support(
-        decisions.weight, np.arange(len(action)), policy=policy, action=action
-    )
+    support, figures = _diagnose("women", "random_from_bts")
     assert support.effective_sample_size == pytest.approx(figures["weights"]["ess"], rel=1e-9)
     with pytest.raises(SupportError, match=r"effective sample size 2\.1 is below 300"):
         support.require()
 
 
 def test_a_log_of_random_choices_supports_the_bandit():
-    decisions, policy, action, _ = _read_case("women", "bts_from_random")
-    diagnose_support(
-        decisions.weight, np.arange(len(action)), policy=policy, action=action
-    ).require()
+    support, _ = _diagnose("women", "bts_from_random")
+    support.require()
