@@ -241,6 +241,7 @@ class EvaluationRecord(dy.Schema):
     effective_sample_size = dy.Float64(nullable=False)
     mean_importance_weight = dy.Float64(nullable=False)
     largest_weight_share = dy.Float64(nullable=False)
+    skewness_ratio = dy.Float64(nullable=False)
     matched_share = dy.Float64(nullable=False)
     n_decisions = dy.Int64(nullable=False)
     n_customers = dy.Int64(nullable=False)

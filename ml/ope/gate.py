@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ml.core.errors import SupportError
-from ml.ope.diagnostics import SupportReport
+from ml.ope.diagnostics import SupportReport, TailReport
 from ml.ope.intervals import Estimate
 
 ERROR_RATE = 0.05
@@ -21,8 +21,8 @@ class GateEvidence:
     Money is in currency per decision. ``net_value_difference`` is candidate minus champion, paired,
     its interval at ``spend_error(gate_number)``; ``lifecycle_differences`` the same by lifecycle at
     ``HARM_LEVEL``, whose upper end is a one-sided 90 % bound. ``support`` is the log's of the
-    candidate. ``promise_slope``: realised over promised gain, by regression, and its 95 % upper
-    end; None where nothing personal is promised.
+    candidate, ``tail`` the difference's. ``promise_slope``: realised over promised gain, by
+    regression, and its 95 % upper end; None where nothing personal is promised.
     """
 
     gate_number: int
@@ -30,6 +30,7 @@ class GateEvidence:
     expected_cost: Estimate
     budget_per_decision: float
     support: SupportReport
+    tail: TailReport
     lifecycle_differences: Mapping[str, Estimate]
     harm_tolerance: float
     promise_slope: float | None
@@ -100,7 +101,7 @@ def decide_promotion(evidence: GateEvidence) -> Verdict:
             f"over budget: expected cost {cost.value:.4f} per decision exceeds "
             f"{evidence.budget_per_decision:.4f}",
         ),
-        *((False, reason) for reason in evidence.support.reasons),
+        *((False, reason) for reason in (*evidence.support.reasons, *evidence.tail.reasons)),
         *(
             (
                 each.high >= -evidence.harm_tolerance,

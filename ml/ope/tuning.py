@@ -6,7 +6,7 @@ customers kept apart. A tuned estimator gates nothing.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import stats
@@ -25,8 +25,9 @@ _UNBIASED = "dr"
 class Choice:
     """What was chosen among limits or estimators.
 
-    ``estimate`` is on all decisions; its interval is of what the estimator tends to, whose bias it
-    doesn't know. ``limit`` is infinite where weights are not limited.
+    ``estimate`` is on all decisions. Its interval allows for the bias that a limit brings, as far
+    as DR sees it: the half widths of the estimate and of its difference to DR, and that difference,
+    are added. ``limit`` is infinite where weights are not limited.
     """
 
     estimator: str
@@ -120,7 +121,8 @@ def tune_by_slope(
             break
         chosen = j
     limit = float(np.asarray(limits, dtype=float)[order[chosen]])
-    return Choice(estimator, limit, estimate_mean(method.contribute(decisions, limit), customer))
+    estimate = _allow_for_bias(method.contribute(decisions, limit), decisions, customer)
+    return Choice(estimator, limit, estimate)
 
 
 def choose_by_validation(
@@ -200,7 +202,21 @@ def choose_by_validation(
     ]
     chosen = min(trusted, key=lambda number: float(mean_error[number]), default=best)
     method, limit = options[chosen]
-    return Choice(method.name, limit, estimate_mean(contributions[chosen], customer))
+    if method.is_unbiased:
+        return Choice(method.name, limit, estimate_mean(contributions[chosen], customer))
+    estimate = _allow_for_bias(contributions[chosen], decisions, customer)
+    return Choice(method.name, limit, estimate)
+
+
+def _allow_for_bias(
+    contributions: np.ndarray, decisions: WeightedDecisions, customer: np.ndarray
+) -> Estimate:
+    """Return the mean with an interval that holds the bias too."""
+    own = estimate_mean(contributions, customer)
+    unbiased = find_estimator(_UNBIASED).contribute(decisions, np.inf)
+    bias = estimate_mean(unbiased - contributions, customer)
+    reach = own.high - own.value + abs(bias.value) + bias.high - bias.value
+    return replace(own, low=own.value - reach, high=own.value + reach)
 
 
 def _find_limited(name: str) -> Estimator:

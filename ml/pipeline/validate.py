@@ -22,8 +22,9 @@ from ml.ope.estimators import (
     find_estimator,
     weigh_decisions,
 )
-from ml.ope.gate import HARM_LEVEL, GateEvidence, decide_promotion, spend_error
-from ml.ope.intervals import bound_by_likelihood, estimate_mean
+from ml.ope.evidence import gather_evidence
+from ml.ope.gate import GateEvidence, decide_promotion
+from ml.ope.intervals import estimate_mean
 from ml.pipeline.policies import AlignedPolicy, BudgetedPolicy, UpliftScorer
 from ml.pipeline.snapshots import Snapshot
 from ml.uplift.diagnostics import fit_best_linear_predictor
@@ -159,6 +160,7 @@ def evaluate_candidate(
         "effective_sample_size": support.effective_sample_size,
         "mean_importance_weight": support.mean_weight,
         "largest_weight_share": support.largest_share,
+        "skewness_ratio": evidence.tail.ratio,
         "matched_share": support.matched_share,
         "n_decisions": difference.n_decisions,
         "n_customers": difference.n_customers,
@@ -242,20 +244,14 @@ def _gather_evidence(
         name: contribute(weighted[name, "net_value"], np.inf)
         for name in (CANDIDATE, CHAMPION, NO_OFFER)
     }
-    difference = net[CANDIDATE] - net[CHAMPION]
-    lifecycle = logged.contexts.frame["lifecycle"].to_numpy()
-    of_lifecycle = {name: lifecycle == name for name in sorted(set(lifecycle.tolist()))}
     slope = fit_best_linear_predictor(net[CANDIDATE] - net[NO_OFFER], promised, logged.customer)
     has_promise = bool(np.isfinite(slope.value))
-    return GateEvidence(
+    return gather_evidence(
+        net[CANDIDATE] - net[CHAMPION],
+        contribute(weighted[CANDIDATE, "cost"], np.inf),
+        customer=logged.customer,
+        lifecycle=logged.contexts.frame["lifecycle"].to_numpy(),
         gate_number=gate_number,
-        net_value_difference=bound_by_likelihood(
-            difference, logged.customer, level=1 - 2 * spend_error(gate_number)
-        ),
-        expected_cost=estimate_mean(
-            contribute(weighted[CANDIDATE, "cost"], np.inf), logged.customer
-        ),
-        budget_per_decision=programme.budget_per_decision,
         support=diagnose_support(
             policy,
             logged.customer,
@@ -264,15 +260,13 @@ def _gather_evidence(
             action_ids=action_ids,
             eligible=logged.contexts.eligible,
             logging_policy=logged.logging_policy if logged.has_vector.all() else None,
+            features=logged.contexts.context,
+            feature_names=logged.contexts.feature_names,
         ),
-        lifecycle_differences={
-            name: estimate_mean(difference[rows], logged.customer[rows], level=HARM_LEVEL)
-            for name, rows in of_lifecycle.items()
-            if len(np.unique(logged.customer[rows])) > 1
-        },
-        harm_tolerance=programme.harm_tolerance,
         promise_slope=slope.value if has_promise else None,
         promise_slope_high=slope.high if has_promise else None,
+        budget_per_decision=programme.budget_per_decision,
+        harm_tolerance=programme.harm_tolerance,
         is_randomisation_sound=is_randomisation_sound,
         has_feature_contract=has_feature_contract,
     )

@@ -90,3 +90,26 @@ def test_an_action_is_weighed_where_it_was_eligible():
     )
     assert report.reasons == ()
     assert report.action_weight == pytest.approx([1, 1], abs=0.1)
+
+
+def test_propensities_that_forget_what_was_decided_by_are_refused():
+    random = np.random.default_rng(4)
+    feature = random.normal(size=N)
+    chance = np.where(feature > 0, 0.7, 0.3)
+    action = (random.random(N) < chance).astype(int)
+
+    def diagnose(propensity):
+        return diagnose_support(
+            np.full((N, 2), 0.5),
+            np.arange(N),
+            action=action,
+            propensity=propensity,
+            action_ids=NAMES[:2],
+            features=np.column_stack([random.normal(size=N), feature, np.ones(N)]),
+            feature_names=("noise", "deciding", "constant"),
+        )
+
+    assert diagnose(np.where(action == 1, chance, 1 - chance)).reasons == ()
+    # On average the claim is right: only the feature shows that it is not.
+    (reason,) = diagnose(np.full(N, 0.5)).reasons
+    assert "differ in deciding" in reason

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ml.core.errors import SupportError
-from ml.ope.diagnostics import SupportReport
+from ml.ope.diagnostics import SupportReport, TailReport
 from ml.ope.gate import GateEvidence, decide_promotion, spend_error
 from ml.ope.intervals import Estimate, bound_by_likelihood
 
@@ -33,6 +33,7 @@ PROVEN = GateEvidence(
     expected_cost=_estimate(0.18, 0.01),
     budget_per_decision=0.2,
     support=SUPPORTED,
+    tail=TailReport(1.0, 0.05, ()),
     lifecycle_differences={"activation": _estimate(0.5, 0.2), "habituation": _estimate(0, 0.2)},
     harm_tolerance=0.05,
     promise_slope=0.9,
@@ -55,6 +56,7 @@ def test_proof_passes_without_reasons():
         ({"net_value_difference": _estimate(0.1, 0.1)}, "not proven"),
         ({"expected_cost": _estimate(0.21, 0.01)}, "over budget"),
         ({"support": replace(SUPPORTED, reasons=("too little evidence: x",))}, "too little"),
+        ({"tail": TailReport(9.0, 0.3, ("tails too heavy: x",))}, "tails too heavy"),
         ({"lifecycle_differences": {"activation": _estimate(-0.5, 0.1)}}, "harm to lifecycle"),
         ({"promise_slope": 0.2, "promise_slope_high": 0.4}, "promises not kept"),
         ({"is_randomisation_sound": False}, "randomisation doubtful"),

@@ -1,0 +1,1 @@
+"""Off-policy evaluation and the gate against known truths: coverage, error rates, power."""
