@@ -18,6 +18,9 @@ TRUTH ?=
 REISSUE ?=
 EXPORT ?=
 CAUSALML ?=
+VERSION ?=
+REASON ?=
+QUICK ?=
 PYTHON ?= python3.11
 
 VENV := .venv
@@ -26,7 +29,7 @@ STAMP := $(VENV)/.installed
 LIFTLOOP := LIFTLOOP_HOME=$(abspath $(HOME_DIR)) OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m orchestration.commands
 
 .DEFAULT_GOAL := help
-.PHONY: help install nightly validate restore erase plan-exploration world loop study-effects bench test test-slow check fix ui clean
+.PHONY: help install nightly approve rollback freeze unfreeze validate restore erase plan-exploration world loop study-gate study-effects bench test test-slow check fix ui clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -46,6 +49,18 @@ nightly: $(STAMP) ## Run the loop for one night (SOURCE= INPUT= DATE= HOME_DIR= 
 validate: $(STAMP) ## Check a delivery against the contract without loading it (INPUT=folder DATE=)
 	@$(LIFTLOOP) validate --input '$(INPUT)' $(if $(DATE),--date $(DATE))
 
+approve: $(STAMP) ## With PROMOTION=approve: promote the proven candidate (HOME_DIR=)
+	@$(LIFTLOOP) approve
+
+rollback: $(STAMP) ## Take the champion back to the one before (VERSION= REASON= HOME_DIR=)
+	@$(LIFTLOOP) rollback $(if $(VERSION),--version '$(VERSION)') $(if $(REASON),--reason '$(REASON)')
+
+freeze: $(STAMP) ## Every following night is no-offer only (REASON= HOME_DIR=)
+	@$(LIFTLOOP) freeze $(if $(REASON),--reason '$(REASON)')
+
+unfreeze: $(STAMP) ## Lift the freeze (HOME_DIR=)
+	@$(LIFTLOOP) unfreeze
+
 restore: $(STAMP) ## Build a lost warehouse from the lake, lost lake partitions from landing (HOME_DIR=)
 	@$(LIFTLOOP) restore
 
@@ -60,6 +75,9 @@ world: $(STAMP) ## Write a simulated world's files (WORLD= OUT= DAYS= CUSTOMERS=
 
 loop: $(STAMP) ## Live the loop against oracle, rule, random (NIGHTS=30 WORLD=; SEEDS=20 many lives)
 	@OMP_NUM_THREADS=1 POLARS_MAX_THREADS=1 $(BIN)/python -W ignore -m benchmarks.studies.nightly_loop --nights $(NIGHTS) $(if $(WORLD),--world '$(WORLD)') $(if $(CUSTOMERS),--customers $(CUSTOMERS)) $(if $(SEEDS),--seeds $(SEEDS))
+
+study-gate: $(STAMP) ## Judge intervals and the gate by known truths (QUICK=1: a minute)
+	@OMP_NUM_THREADS=1 POLARS_MAX_THREADS=1 $(BIN)/python -W ignore -m benchmarks.studies.gate $(if $(QUICK),--quick)
 
 study-effects: $(STAMP) ## Judge selected heads against the truth (SEEDS=20; CAUSALML=its python)
 	@OMP_NUM_THREADS=1 POLARS_MAX_THREADS=1 $(BIN)/python -W ignore -m benchmarks.studies.effects $(if $(SEEDS),--seeds $(SEEDS)) $(if $(CAUSALML),--peers --causalml '$(CAUSALML)')

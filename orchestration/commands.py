@@ -1,4 +1,4 @@
-"""The command line behind the Makefile: nightly, validate, restore, erase and others.
+"""The command line behind the Makefile: nightly, approve, rollback, freeze, restore and others.
 
 Reads: landing, lake. Writes: standard output; the jobs write the rest.
 """
@@ -7,7 +7,7 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Protocol
@@ -15,7 +15,7 @@ from typing import Protocol
 import polars as pl
 from sqlalchemy.exc import DatabaseError
 
-from ml.core.errors import ContractError, LiftloopError
+from ml.core.errors import ContractError, LiftloopError, PromotionError
 from orchestration.begun import begin_night, end_night, find_open_night
 from orchestration.files import describe_system_error, write_text
 from orchestration.holding import hold_home
@@ -103,6 +103,58 @@ def run_restore(parsed: argparse.Namespace) -> int:
     with hold_home(settings, command="restore"):
         restore(settings)
     print("lake and warehouse hold what landing delivered")
+    return 0
+
+
+def run_approve(parsed: argparse.Namespace) -> int:
+    """Promote the candidate that waits for it, its record verified once more."""
+    settings = read_settings()
+    prepare_home(settings)
+    with hold_home(settings, command="approve"):
+        _run_alone(settings, "promotion", {"champion": {"config": {"is_approved": True}}})
+        lake = Lake(root=str(settings.lake))
+        days = lake.dates("promotions")
+        decided = lake.read("promotions", days[-1]).row(0, named=True)
+    if not decided["is_promoted"]:
+        raise PromotionError(decided["reason"])
+    print(f"version {decided['champion_version']} decides from the next night on")
+    return 0
+
+
+def run_rollback(parsed: argparse.Namespace) -> int:
+    """Take the champion back to the version that it replaced, or to a named one."""
+    settings = read_settings()
+    prepare_home(settings)
+    config = {"version": parsed.version or "", "reason": parsed.reason}
+    with hold_home(settings, command="rollback"):
+        _run_alone(settings, "rollback", {"withdraw_champion": {"config": config}})
+    return 0
+
+
+def run_freeze(parsed: argparse.Namespace) -> int:
+    """Make every night from now on no-offer only."""
+    from orchestration.freezing import freeze
+
+    settings = read_settings()
+    if not settings.programme_file.exists():
+        raise ContractError(f"{settings.home} holds no programme: nothing to freeze")
+    standing = freeze(settings.freeze_file, reason=parsed.reason)
+    print(
+        f"frozen since {standing.since} ({standing.reason}): nights that are not sealed yet send "
+        "nobody anything; make unfreeze lifts it"
+    )
+    return 0
+
+
+def run_unfreeze(parsed: argparse.Namespace) -> int:
+    """Lift the freeze."""
+    from orchestration.freezing import unfreeze
+
+    lifted = unfreeze(read_settings().freeze_file)
+    if lifted is None:
+        print("nothing was frozen")
+    else:
+        print(f"frozen since {lifted.since} ({lifted.reason}): lifted; the next night decides")
     return 0
 
 
@@ -226,6 +278,16 @@ def run_plan_exploration(parsed: argparse.Namespace) -> int:
     return 0
 
 
+def _run_alone(settings: Settings, job: str, ops: Mapping[str, object]) -> None:
+    """Run one job in this process."""
+    import dagster as dg
+
+    from orchestration.run_jobs import run_job
+
+    with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
+        run_job(instance, job, config={"ops": ops})
+
+
 def _open_source(parsed: argparse.Namespace, settings: Settings) -> Source:
     """Return the asked source; a state folder keeps to the one it began with."""
     marker = settings.home / "source"
@@ -289,6 +351,17 @@ def _build_parser() -> argparse.ArgumentParser:
     erase = commands.add_parser("erase", help="erase a customer from the state folder")
     erase.add_argument("--customer", required=True, help="customer_id as delivered")
     erase.set_defaults(run=run_erase)
+    approve = commands.add_parser("approve", help="promote the candidate that waits for it")
+    approve.set_defaults(run=run_approve)
+    back = commands.add_parser("rollback", help="take the champion back")
+    back.add_argument("--version", help="to this version; default: the one before")
+    back.add_argument("--reason", default="asked for by make rollback")
+    back.set_defaults(run=run_rollback)
+    frozen = commands.add_parser("freeze", help="every following night is no-offer only")
+    frozen.add_argument("--reason", default="asked for by make freeze")
+    frozen.set_defaults(run=run_freeze)
+    lifted = commands.add_parser("unfreeze", help="lift the freeze")
+    lifted.set_defaults(run=run_unfreeze)
     restored = commands.add_parser("restore", help="build what is lost from what is left")
     restored.set_defaults(run=run_restore)
     plan = commands.add_parser("plan-exploration", help="how long to explore")

@@ -11,6 +11,7 @@ from orchestration.assets.features import marts, warehouse_models
 from orchestration.assets.ingestion import ingestion
 from orchestration.assets.learning_settings import learning_settings
 from orchestration.assets.monitoring import nightly_summary
+from orchestration.assets.online_validation import online_validation
 from orchestration.assets.planning import action_plan
 from orchestration.assets.randomisation import randomisation
 from orchestration.assets.uplift import lifecycle_rule, uplift_heads
@@ -25,6 +26,7 @@ from orchestration.jobs import (
 )
 from orchestration.progress import progress_logger
 from orchestration.resources import build_resources
+from orchestration.rollback import rollback
 from orchestration.schedules import (
     nightly_schedule,
     settings_search_schedule,
@@ -53,9 +55,10 @@ defs = dg.Definitions(
         # validate
         policy_evaluation,
         champion,
+        online_validation,
         nightly_summary,
     ],
-    jobs=[history, rebuild, nightly, weekly_training, settings_search, promotion],
+    jobs=[history, rebuild, nightly, weekly_training, settings_search, promotion, rollback],
     schedules=[nightly_schedule, weekly_training_schedule, settings_search_schedule],
     sensors=[landing_files],
     resources=build_resources(settings),

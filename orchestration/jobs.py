@@ -60,7 +60,9 @@ nightly = dg.define_asset_job(
     "nightly",
     selection=_INGEST
     | _BUILD
-    | dg.AssetSelection.assets("assignment_table", "holdout", "nightly_summary"),
+    | dg.AssetSelection.assets(
+        "online_validation", "assignment_table", "holdout", "nightly_summary"
+    ),
     partitions_def=NIGHTS,
     description="Ingest tonight's delivery, build features, decide, emit the assignment table.",
     executor_def=EXECUTOR,

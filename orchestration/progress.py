@@ -18,6 +18,8 @@ STAGES = {
     "uplift_heads": "Learn: value and cost effects",
     "policy_evaluation": "Validate: policies on the evaluation cohort",
     "champion": "Validate: promotion gate",
+    "online_validation": "Validate: the champion's arm against the challenger's",
+    "withdraw_champion": "Validate: rollback",
     "assignment": "Decide: tonight's offers",
     "nightly_summary": "Validate: summary",
 }

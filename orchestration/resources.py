@@ -18,6 +18,7 @@ from ml.contract.files import is_landing_file
 from ml.contract.tables import CONTRACT
 from ml.core.errors import WarehouseError
 from ml.core.programme import Programme, read_programme
+from orchestration.freezing import Freeze, read_freeze
 from orchestration.lake import Lake
 from orchestration.settings import DBT_EXECUTABLE, DBT_PROJECT, Settings, is_date
 
@@ -133,6 +134,17 @@ class Mlflow(dg.ConfigurableResource):
     experiment: str
 
 
+class Governance(dg.ConfigurableResource):
+    """What people decided about the loop: whether gates promote, and whether it is frozen."""
+
+    promotion: str
+    freeze_file: str
+
+    def read_freeze(self) -> Freeze | None:
+        """Return the freeze, None where there is none."""
+        return read_freeze(Path(self.freeze_file))
+
+
 class Exports(dg.ConfigurableResource):
     """Folder of the CSV files for a messaging provider."""
 
@@ -147,6 +159,9 @@ def build_resources(settings: Settings) -> dict[str, object]:
         "programme": ProgrammeFile(path=str(settings.programme_file)),
         "warehouse": Warehouse(path=str(settings.warehouse)),
         "mlflow": Mlflow(tracking_uri=settings.tracking_uri, experiment=settings.experiment),
+        "governance": Governance(
+            promotion=settings.promotion, freeze_file=str(settings.freeze_file)
+        ),
         "exports": Exports(root=str(settings.exports)),
         "dbt": DbtCliResource(
             project_dir=str(DBT_PROJECT),

@@ -33,7 +33,7 @@ def run_job(
     instance
         Where the run is recorded.
     name
-        'history', 'rebuild', 'nightly', 'weekly_training' or 'promotion'.
+        Of the CPU code location.
     night, until
         One partition, or with ``until`` a range of them in a single run.
     config

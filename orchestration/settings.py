@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
+from ml.core.errors import ContractError
 from ml.core.programme import Programme, read_programme
 from orchestration.files import write_text
 
@@ -17,6 +18,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 DBT_PROJECT = REPOSITORY / "dbt_project"
 DBT_EXECUTABLE = Path(sys.executable).with_name("dbt")
 
+PROMOTIONS = ("auto", "approve", "shadow")
 _DAGSTER_YAML = """\
 # Written by liftloop for the embedded default: SQLite storage, one slot a pool.
 telemetry:
@@ -40,6 +42,7 @@ class Settings:
     has_schedules_on: bool
     is_multiprocess: bool
     baked_manifest: Path | None
+    promotion: str
 
     @property
     def landing(self) -> Path:
@@ -77,6 +80,11 @@ class Settings:
         return self.home / "programme.json"
 
     @property
+    def freeze_file(self) -> Path:
+        """While it exists, nights are no-offer only."""
+        return self.home / "frozen.json"
+
+    @property
     def experiment(self) -> str:
         """Name of the MLflow experiment."""
         return "liftloop"
@@ -108,8 +116,17 @@ def read_settings() -> Settings:
     MLFLOW_TRACKING_URI a server instead of the embedded SQLite file; LIFTLOOP_SCHEDULES=on starts
     schedules and sensor with the daemon; LIFTLOOP_EXECUTOR=multiprocess gives every step a process
     of its own; LIFTLOOP_DBT_MANIFEST names a manifest baked into an
-    image.
+    image; PROMOTION=auto promotes what the gate passes, approve waits for ``make approve``, shadow
+    promotes nothing.
+
+    Raises
+    ------
+    ContractError
+        If PROMOTION is none of these.
     """
+    promotion = os.environ.get("PROMOTION") or PROMOTIONS[0]
+    if promotion not in PROMOTIONS:
+        raise ContractError(f"PROMOTION={promotion}: write {', '.join(PROMOTIONS)}")
     home = Path(os.environ.get("LIFTLOOP_HOME") or REPOSITORY / ".liftloop").resolve()
     embedded = f"sqlite:///{home / 'mlflow' / 'mlflow.db'}"
     return Settings(
@@ -118,6 +135,7 @@ def read_settings() -> Settings:
         tracking_uri=os.environ.get("MLFLOW_TRACKING_URI") or embedded,
         baked_manifest=Path(baked) if (baked := os.environ.get("LIFTLOOP_DBT_MANIFEST")) else None,
         is_multiprocess=os.environ.get("LIFTLOOP_EXECUTOR", "in_process") == "multiprocess",
+        promotion=promotion,
         has_schedules_on=os.environ.get("LIFTLOOP_SCHEDULES", "off") == "on",
     )
 

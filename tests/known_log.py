@@ -39,6 +39,7 @@ def make_rows(seed, *, n=12_000, slope=1.0, mean_effect=0.5, skew=0.0):
             "customer_id": ids,
             "decision_id": "d:" + ids,
             "decision_date": [date(2026, 2, 1)] * n,
+            "arm": ["test"] * n,
             "lifecycle": lifecycle,
             "is_due": [True] * n,
             "contactable_channels": ["email"] * n,

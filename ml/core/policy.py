@@ -7,6 +7,9 @@ import numpy as np
 from ml.core.contexts import Contexts
 from ml.core.errors import BudgetError
 
+FROZEN = "frozen"
+"""Kind, arm and reason of decisions on nights when no policy was to decide."""
+
 
 class Policy(Protocol):
     """A distribution over actions for each context."""

@@ -54,6 +54,7 @@ class Programme:
     holdout_share: float = 0.05
     minimum_support: int = 300
     harm_tolerance: float = 0.05
+    challenger_share: float = 0.10
     fits_propensities: bool = False
     seed: int = 20260105
     attributes: tuple[Attribute, ...] = ()
@@ -75,6 +76,10 @@ class Programme:
                 "an attribute's name must not hold a quotation mark",
             ),
             (self.minimum_support < 2, "minimum_support must be at least 2"),
+            (
+                not 0 <= self.challenger_share < 0.5,
+                "challenger_share must lie in [0, 0.5): the champion decides most customers",
+            ),
             (self.harm_tolerance < 0, "harm_tolerance must not be negative"),
             (self.settlement_days < 0, "settlement_days must not be negative"),
             (self.learning_horizon_days < 1, "learning_horizon_days must be at least 1"),

@@ -167,6 +167,9 @@ class AssignmentTable(dy.Schema):
     expected_cost_effect = dy.Float64(nullable=False)
     shadow_price = dy.Float64(nullable=False, min=0)
     policy_version = dy.String(nullable=False)
+    challenger_version = dy.String(nullable=True)
+    champion_propensity = dy.Float64(nullable=True, min=0, max=1)
+    challenger_propensity = dy.Float64(nullable=True, min=0, max=1)
     model_versions = dy.String(nullable=False)
     feature_schema_hash = dy.String(nullable=False)
     reason_code = dy.String(nullable=False)
@@ -257,6 +260,35 @@ class Promotion(dy.Schema):
     candidate_version = dy.String(primary_key=True)
     champion_version = dy.String(nullable=False)
     is_promoted = dy.Bool(nullable=False)
+    reason = dy.String(nullable=False)
+
+
+class OnlineValidation(dy.Schema):
+    """One row: the champion's realised net value minus that of the policy it replaced, so far.
+
+    ``difference``, ``low`` and ``high`` in currency per decision, anytime-valid at ``level``; None
+    before there are enough decisions.
+    """
+
+    champion_version = dy.String(primary_key=True)
+    challenger_version = dy.String(nullable=False)
+    since = dy.Date(nullable=False)
+    n_decisions = dy.Int64(nullable=False, min=0)
+    n_challenger = dy.Int64(nullable=False, min=0)
+    difference = dy.Float64(nullable=True)
+    low = dy.Float64(nullable=True)
+    high = dy.Float64(nullable=True)
+    level = dy.Float64(nullable=True)
+    status = dy.Enum(["running", "better", "harmful", "ended"], nullable=False)
+
+
+class ChampionChange(dy.Schema):
+    """One row per change of champion on a date, in order."""
+
+    number = dy.Int64(primary_key=True, min=1)
+    from_version = dy.String(nullable=True)
+    to_version = dy.String(nullable=False)
+    cause = dy.Enum(["first", "promoted", "approved", "rolled_back", "demoted"], nullable=False)
     reason = dy.String(nullable=False)
 
 

@@ -258,11 +258,12 @@ def _find_imbalance(
     With right propensities (1{a_i = a} / propensity - 1) x_i has mean 0 given the past, so its sum
     over the root of the sum of squares is standard normal, customers clustered or not.
     """
-    spread = np.nanstd(features, axis=0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        standard = (features - np.nanmean(features, axis=0)) / spread
-    # Bounded, so that no single customer makes the score.
-    standard = np.nan_to_num(np.clip(standard, -3, 3), nan=0.0, posinf=0.0, neginf=0.0)
+    known = np.isfinite(features)
+    count = np.maximum(known.sum(axis=0), 1)
+    away = np.where(known, features - np.where(known, features, 0.0).sum(axis=0) / count, 0.0)
+    spread = np.sqrt((away**2).sum(axis=0) / count)
+    # Bounded, so that no single customer makes the score; unknown and constant ones make none.
+    standard = np.divide(away, spread, out=np.zeros_like(away), where=spread > 0).clip(-3, 3)
     squared = standard**2
     scores = np.zeros((n_actions, features.shape[1]))
     for number in range(n_actions):

@@ -4,6 +4,7 @@ The mean over decisions is a ratio of customer sums, sum_g s_g / sum_g n_g. All 
 customer as the unit that is drawn anew.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -161,12 +162,60 @@ def bootstrap_mean(
     SupportError
         With fewer than two customers.
     """
-    sums = sum_by_customer(values, customer)
-    blocks = _gather(sums, np.random.default_rng([seed, 73]))
-    low, high = bootstrap_blocks(
-        blocks.total[:, None], blocks.count, seed=seed, level=level, n_resamples=n_resamples
+    (estimate,) = bootstrap_means(
+        [values], customer, seed=seed, level=level, n_resamples=n_resamples
     )
-    return sums.describe(float(low[0]), float(high[0]), level)
+    return estimate
+
+
+def bootstrap_means(
+    contributions: Sequence[np.ndarray],
+    customer: np.ndarray,
+    *,
+    seed: int,
+    level: float = LEVEL,
+    n_resamples: int = N_RESAMPLES,
+) -> list[Estimate]:
+    """Return several means over the same decisions, as ``bootstrap_mean`` does one.
+
+    The resamples are drawn once for all of them.
+
+    Parameters
+    ----------
+    contributions : E arrays of shape (n,)
+        To average, each for itself.
+    customer : shape (n,), int
+        Cluster of each decision.
+    seed
+        Of the draws.
+    level
+        Of the intervals.
+    n_resamples
+        Draws.
+
+    Returns
+    -------
+    list
+        E estimates.
+
+    Raises
+    ------
+    SupportError
+        With fewer than two customers.
+    """
+    every = [sum_by_customer(values, customer) for values in contributions]
+    block = _spread(len(every[0].count), np.random.default_rng([seed, 73]))
+    low, high = bootstrap_blocks(
+        np.column_stack([np.bincount(block, weights=sums.total) for sums in every]),
+        np.bincount(block, weights=every[0].count),
+        seed=seed,
+        level=level,
+        n_resamples=n_resamples,
+    )
+    return [
+        sums.describe(float(low[place]), float(high[place]), level)
+        for place, sums in enumerate(every)
+    ]
 
 
 def bootstrap_blocks(
@@ -208,9 +257,9 @@ def bootstrap_blocks(
     n_blocks, n_means = totals.shape
     if n_blocks < 2:
         raise SupportError(f"{n_blocks} blocks of customers: an interval needs at least two")
-    drawn = np.random.default_rng([seed, 75]).multinomial(
-        n_blocks, np.full(n_blocks, 1 / n_blocks), size=n_resamples
-    )
+    chosen = np.random.default_rng([seed, 75]).integers(n_blocks, size=(n_resamples, n_blocks))
+    chosen += n_blocks * np.arange(n_resamples)[:, None]
+    drawn = np.bincount(chosen.ravel(), minlength=n_resamples * n_blocks)
     mean = totals.sum(axis=0) / counts.sum()  # (E,)
     # Centred first: the squares below would cancel where the mean is large beside the spread.
     deviation = totals - mean * counts[:, None]  # (B, E)
@@ -218,7 +267,7 @@ def bootstrap_blocks(
     moments = np.column_stack(
         [counts, counts**2, deviation, deviation**2, deviation * counts[:, None]]
     )
-    sums = drawn.astype(float) @ moments  # (R, 2 + 3 E)
+    sums = drawn.reshape(n_resamples, n_blocks).astype(float) @ moments  # (R, 2 + 3 E)
     count, count_squared = sums[:, :1], sums[:, 1:2]
     first, second, crossed = np.split(sums[:, 2:], [n_means, 2 * n_means], axis=1)  # (R, E)
     away = first / count  # m* - m
@@ -322,15 +371,11 @@ def _reach(sums: CustomerSums, level: float) -> float:
     return quantile * sums.standard_error
 
 
-def _gather(sums: CustomerSums, random: np.random.Generator) -> CustomerSums:
-    """Return whole customers gathered in at most ``N_BLOCKS`` blocks, at random."""
-    n_customers = len(sums.total)
+def _spread(n_customers: int, random: np.random.Generator) -> np.ndarray:
+    """Return every customer's block: their own, or one of ``N_BLOCKS`` by chance."""
     if n_customers <= N_BLOCKS:
-        return sums
-    block = random.permutation(n_customers) % N_BLOCKS
-    return CustomerSums(
-        np.bincount(block, weights=sums.total), np.bincount(block, weights=sums.count)
-    )
+        return np.arange(n_customers)
+    return np.asarray(random.permutation(n_customers) % N_BLOCKS)
 
 
 def _find_end(sums: CustomerSums, reach: float, extreme: float, limit: float) -> float:

@@ -8,14 +8,28 @@ import polars as pl
 
 from ml.core.actions import ActionSet
 from ml.core.contexts import Contexts, build_contexts
-from ml.core.errors import ContractError
+from ml.core.errors import BudgetError, ContractError
 from ml.core.hashing import hash_uniform
 from ml.core.policy import draw_actions
 from ml.core.programme import Programme
 from ml.core.schemas import AssignmentTable, HoldoutTable
-from ml.pipeline.policies import BudgetedPolicy, ExplorationOnly, Scores
+from ml.pipeline.policies import (
+    AlignedPolicy,
+    BudgetedPolicy,
+    ExplorationOnly,
+    NoOffers,
+    Scores,
+)
 
 DECISION_TIME = time(1, 30)
+
+
+@dataclass(frozen=True)
+class Challenger:
+    """The policy that the champion replaced; it decides a share of the customers."""
+
+    policy: BudgetedPolicy
+    version: str
 
 
 @dataclass(frozen=True)
@@ -23,48 +37,64 @@ class Night:
     """One night's decisions.
 
     ``assignments`` is AssignmentTable rows in order of customer_id, ``holdout`` HoldoutTable
-    rows; ``budget`` and ``expected_cost`` in currency for the night.
+    rows; ``budget`` and ``expected_cost`` in currency for the night. ``notes`` say what a reader
+    of the run should know.
     """
 
     assignments: pl.DataFrame
     holdout: pl.DataFrame
     budget: float
     expected_cost: float
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What an arm does: its policy with and without exploration, and its unpruned pairs; (n, K)."""
+
+    probabilities: np.ndarray
+    target: np.ndarray
+    allowed: np.ndarray
+    shadow_price: float
 
 
 def decide_night(
     features: pl.DataFrame,
     *,
-    policy: BudgetedPolicy | ExplorationOnly,
+    policy: BudgetedPolicy | ExplorationOnly | NoOffers,
     policy_version: str,
     catalogue: ActionSet,
     programme: Programme,
     decision_date: date,
     revision: int = 1,
+    challenger: Challenger | None = None,
 ) -> Night:
     """Assign an action to every due customer outside the holdout.
 
     The champion scores them, its cut is solved for tonight's budget on customers outside the
     evaluation cohort, exploration is added, and each action is drawn by a hash of customer, date
     and revision, so the emitted propensity is exactly the probability used and a re-run gives the
-    same table.
+    same table. With a challenger, a hash draws each decision's arm first, and the emitted
+    propensity is the mixture's.
 
     Parameters
     ----------
     features
         customer_features of the decision date.
     policy
-        The champion, or exploration where nothing was learned yet.
+        The champion, or exploration where nothing was learned yet, or no offers.
     policy_version
         Registered version, goes into every row.
     catalogue
         Tonight's actions and their channels; an action that it lacks is not offered.
     programme
-        Budget, floor, seed.
+        Budget, floor, seed, the challenger's share.
     decision_date
         The night.
     revision
         1, or more for a re-issued night.
+    challenger
+        Beside a champion, who else decides.
 
     Returns
     -------
@@ -86,39 +116,45 @@ def decide_night(
         due.filter(~pl.col("is_holdout")), programme=encoding, actions=actions
     )
     still_offered = np.array([each in catalogue.action_ids for each in actions.action_ids])
+    if isinstance(policy, NoOffers):
+        still_offered[1:] = False
     contexts = replace(contexts, eligible=contexts.eligible & still_offered)
     budget = programme.budget_per_decision * contexts.n_customers
+    second, notes = None, []
     if isinstance(policy, BudgetedPolicy):
         if contexts.schema_hash != policy.schema_hash:
             raise ContractError(
                 f"policy {policy_version} was fitted on feature schema {policy.schema_hash}, "
                 f"this version encodes {contexts.schema_hash}: roll back, or train and promote anew"
             )
-        scores = policy.scorer.score(contexts)
-        solved = policy.spend(
-            scores,
-            contexts.eligible,
-            budget=budget,
-            is_solved_on=~contexts.frame["is_evaluation"].to_numpy(),
-        )
-        probabilities = solved.mix(scores, contexts.eligible)
-        target = replace(solved, floor=0.0).mix(scores, contexts.eligible)
-        shadow_price, arm = solved.cut.shadow_price, "champion"
+        scores, arm = policy.scorer.score(contexts), "champion"
+        first = _plan(policy, scores, contexts, budget)
+        if challenger is not None:
+            try:
+                second = _plan_challenger(challenger, scores, contexts, actions, programme, budget)
+            except (BudgetError, ContractError) as error:
+                notes.append(f"no challenger tonight: version {challenger.version}: {error}")
     else:
+        scores, arm = _score_nothing(policy, contexts), policy.kind
         probabilities = policy.probabilities(contexts)
-        most = actions.face_values + actions.message_costs
-        scores = Scores(
-            reward=np.zeros(contexts.eligible.shape),
-            allowed=contexts.eligible,
-            value_effect=np.zeros(contexts.eligible.shape),
-            cost_effect=np.broadcast_to(most, contexts.eligible.shape),
-        )
-        target = np.zeros(contexts.eligible.shape)
-        shadow_price, arm = 0.0, "exploration_only"
+        target = probabilities if isinstance(policy, NoOffers) else np.zeros_like(probabilities)
+        first = _Plan(probabilities, target, contexts.eligible, 0.0)
     draw_key = contexts.frame["customer_id"] + f":{decision_date}:r{revision}"
-    drawn = draw_actions(probabilities, hash_uniform(draw_key, salt=f"assignment-{programme.seed}"))
+    share = 0.0 if second is None else programme.challenger_share
+    is_second = hash_uniform(draw_key, salt=f"arm-{programme.seed}") < share
+    other = second or first
+    drawn = draw_actions(
+        np.where(is_second[:, None], other.probabilities, first.probabilities),
+        hash_uniform(draw_key, salt=f"assignment-{programme.seed}"),
+    )
+    probabilities = (1 - share) * first.probabilities + share * other.probabilities
     rows = np.arange(contexts.n_customers)
-    is_exploration = target[rows, drawn] == 0
+    is_exploration = np.where(is_second, other.target[rows, drawn], first.target[rows, drawn]) == 0
+    arms = np.where(is_second, "challenger", arm)
+    versions = f"assignment_policy={policy_version} ({policy.kind})"
+    challenged = None if second is None or challenger is None else challenger
+    if challenged is not None:
+        versions += f", challenger {challenged.version} ({challenged.policy.kind}) {share:.0%}"
     assignments = _write_table(
         contexts,
         actions,
@@ -126,7 +162,13 @@ def decide_night(
         drawn=drawn,
         is_exploration=is_exploration,
         scores=scores,
-        reasons=_explain(contexts, scores, drawn, is_exploration, arm),
+        reasons=_explain(
+            contexts,
+            np.where(is_second[:, None], other.allowed, first.allowed),
+            drawn,
+            is_exploration,
+            arm,
+        ),
     ).with_columns(
         (
             pl.lit(f"{decision_date}:")
@@ -136,10 +178,17 @@ def decide_night(
         pl.lit(datetime.combine(decision_date, DECISION_TIME, UTC))
         .cast(pl.Datetime("us", "UTC"))
         .alias("decided_at"),
-        pl.lit(arm).alias("arm"),
-        pl.lit(shadow_price).alias("shadow_price"),
+        pl.Series("arm", arms),
+        pl.Series("shadow_price", np.where(is_second, other.shadow_price, first.shadow_price)),
         pl.lit(policy_version).alias("policy_version"),
-        pl.lit(f"assignment_policy={policy_version} ({policy.kind})").alias("model_versions"),
+        pl.lit(challenged and challenged.version, dtype=pl.String).alias("challenger_version"),
+        pl.Series("champion_propensity", first.probabilities[rows, drawn])
+        if challenged
+        else pl.lit(None, dtype=pl.Float64).alias("champion_propensity"),
+        pl.Series("challenger_propensity", other.probabilities[rows, drawn])
+        if challenged
+        else pl.lit(None, dtype=pl.Float64).alias("challenger_propensity"),
+        pl.lit(versions).alias("model_versions"),
         pl.lit(contexts.schema_hash).alias("feature_schema_hash"),
         pl.lit(revision).cast(pl.Int64).alias("revision"),
     )
@@ -149,6 +198,7 @@ def decide_night(
         holdout=HoldoutTable.validate(holdout),
         budget=budget,
         expected_cost=float((probabilities * scores.cost_effect).sum()),
+        notes=tuple(notes),
     )
 
 
@@ -266,6 +316,48 @@ def to_contract(assignments: pl.DataFrame, programme: Programme) -> pl.DataFrame
     )
 
 
+def _plan(policy: BudgetedPolicy, scores: Scores, contexts: Contexts, budget: float) -> _Plan:
+    """Return what a policy does with tonight's budget."""
+    solved = policy.spend(
+        scores,
+        contexts.eligible,
+        budget=budget,
+        is_solved_on=~contexts.frame["is_evaluation"].to_numpy(),
+    )
+    return _Plan(
+        solved.mix(scores, contexts.eligible),
+        replace(solved, floor=0.0).mix(scores, contexts.eligible),
+        scores.allowed,
+        solved.cut.shadow_price,
+    )
+
+
+def _plan_challenger(
+    challenger: Challenger,
+    scores: Scores,
+    contexts: Contexts,
+    actions: ActionSet,
+    programme: Programme,
+    budget: float,
+) -> _Plan:
+    """Return what the challenger does; the champion's costs hold for both, so the budget does."""
+    aligned = AlignedPolicy(challenger.policy, actions, programme)
+    own = replace(aligned.score(contexts), cost_effect=scores.cost_effect)
+    return _plan(challenger.policy, own, contexts, budget)
+
+
+def _score_nothing(policy: ExplorationOnly | NoOffers, contexts: Contexts) -> Scores:
+    """Return scores where no policy knows any: costs are at their declared most."""
+    shape = contexts.eligible.shape
+    most = policy.actions.face_values + policy.actions.message_costs
+    return Scores(
+        reward=np.zeros(shape),
+        allowed=contexts.eligible,
+        value_effect=np.zeros(shape),
+        cost_effect=np.broadcast_to(most, shape),
+    )
+
+
 def _write_table(
     contexts: Contexts,
     actions: ActionSet,
@@ -308,19 +400,19 @@ def _write_table(
 
 
 def _explain(
-    contexts: Contexts, scores: Scores, drawn: np.ndarray, is_exploration: np.ndarray, arm: str
+    contexts: Contexts, allowed: np.ndarray, drawn: np.ndarray, is_exploration: np.ndarray, arm: str
 ) -> np.ndarray:
     """Return a reason code per row; docs/assignment-table.md explains them."""
     has_channel = contexts.eligible[:, 1:].any(axis=1)
-    has_paying_offer = scores.allowed[:, 1:].any(axis=1)
+    has_paying_offer = allowed[:, 1:].any(axis=1)
     return np.select(
         [
-            np.full(len(drawn), arm == "exploration_only"),
+            np.full(len(drawn), arm != "champion"),
             is_exploration,
             drawn > 0,
             ~has_channel,
             ~has_paying_offer,
         ],
-        ["exploration_only", "exploration", "best_offer", "not_contactable", "no_offer_pays"],
+        [arm, "exploration", "best_offer", "not_contactable", "no_offer_pays"],
         default="budget",
     )

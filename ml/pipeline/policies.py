@@ -16,7 +16,7 @@ from ml.allocation.budget import (
 from ml.core.actions import ActionSet
 from ml.core.contexts import Contexts, build_contexts
 from ml.core.errors import BudgetError, ContractError
-from ml.core.policy import explore
+from ml.core.policy import FROZEN, explore
 from ml.core.programme import Attribute, Programme
 from ml.uplift.heads import UpliftHeads
 
@@ -251,6 +251,30 @@ class AlignedPolicy:
         ContractError
             If the policy knows an action that ``actions`` lacks.
         """
+        seen, columns = self._see(contexts)
+        aligned = np.zeros(contexts.eligible.shape)
+        aligned[:, columns] = self.policy.probabilities(seen)
+        return aligned
+
+    def score(self, contexts: Contexts) -> Scores:
+        """Return the policy's scores over ``actions``; unknown ones are not allowed.
+
+        Raises
+        ------
+        ContractError
+            If the policy knows an action that ``actions`` lacks.
+        """
+        seen, columns = self._see(contexts)
+        own = self.policy.scorer.score(seen)
+        shape = contexts.eligible.shape
+        reward, value, cost = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+        allowed = np.zeros(shape, dtype=bool)
+        reward[:, columns], allowed[:, columns] = own.reward, own.allowed
+        value[:, columns], cost[:, columns] = own.value_effect, own.cost_effect
+        return Scores(reward, allowed, value, cost)
+
+    def _see(self, contexts: Contexts) -> tuple[Contexts, list[int]]:
+        """Return the contexts as the policy encodes them, and its actions' columns."""
         own = self.policy.actions.action_ids
         lacking = sorted(set(own) - set(self.actions.action_ids))
         if lacking:
@@ -261,10 +285,7 @@ class AlignedPolicy:
             programme=replace(self.programme, attributes=self.policy.attributes),
             actions=self.policy.actions,
         )
-        seen = replace(encoded, eligible=contexts.eligible[:, columns])
-        aligned = np.zeros(contexts.eligible.shape)
-        aligned[:, columns] = self.policy.probabilities(seen)
-        return aligned
+        return replace(encoded, eligible=contexts.eligible[:, columns]), columns
 
 
 @dataclass(frozen=True)
@@ -307,3 +328,21 @@ class ExplorationOnly:
                 f"exploration at propensity_floor {self.floor}: raise the one or lower the other"
             )
         return np.asarray(policy)
+
+
+@dataclass(frozen=True)
+class NoOffers:
+    """While the programme is frozen: nobody gets anything."""
+
+    actions: ActionSet
+
+    @property
+    def kind(self) -> str:
+        """Name in reports."""
+        return FROZEN
+
+    def probabilities(self, contexts: Contexts) -> np.ndarray:
+        """Return shape (n, K), no-offer with certainty."""
+        policy = np.zeros(contexts.eligible.shape)
+        policy[:, 0] = 1.0
+        return policy

@@ -10,6 +10,7 @@ from ml.core.actions import ActionSet
 from ml.core.errors import ContractError, SupportError
 from ml.core.hashing import hash_text, hash_uniform
 from ml.core.logged import LoggedDecisions, build_logged_decisions
+from ml.core.policy import FROZEN
 from ml.core.programme import Programme
 from ml.uplift.propensity import FittedPropensities, fit_propensities
 
@@ -39,7 +40,8 @@ class Snapshot:
 def take_snapshot(rows: pl.DataFrame, *, programme: Programme, actions: ActionSet) -> Snapshot:
     """Split matured decisions into training and evaluation customers.
 
-    Holdout customers are left out: no policy decides about them. So are decisions that left
+    Holdout customers are left out: no policy decides about them. So are frozen nights, on which
+    none was to decide, and decisions that left
     nothing to chance (propensity 1 without a vector, a targeting rule's): they support no
     comparison. Decisions without a propensity are left out too, or with ``fits_propensities`` in
     the programme those of training customers get fitted ones.
@@ -68,7 +70,8 @@ def take_snapshot(rows: pl.DataFrame, *, programme: Programme, actions: ActionSe
     is_unknown = pl.col("propensity").is_null()
     if programme.fits_propensities:
         is_random |= is_unknown
-    decided = rows.filter(~pl.col("is_holdout") & is_random).sort("decision_id")
+    is_frozen = pl.col("arm") == FROZEN
+    decided = rows.filter(~pl.col("is_holdout") & is_random & ~is_frozen).sort("decision_id")
     if decided.is_empty():
         n_unknown = rows.filter(is_unknown).height
         raise SupportError(

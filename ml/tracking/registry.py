@@ -165,6 +165,69 @@ class PolicyRegistry:
             self._client.set_registered_model_alias(MODEL_NAME, PREVIOUS, previous)
         self._client.set_registered_model_alias(MODEL_NAME, CHAMPION, version)
 
+    def find_replaced(self) -> str | None:
+        """Return the version that the champion replaced, None without one or if it is withdrawn."""
+        champion = self._find(CHAMPION)
+        replaced = None if champion is None else champion.tags.get("replaced")
+        if replaced is None or "withdrawn" in self.read_tags(replaced):
+            return None
+        return str(replaced)
+
+    def withdraw_champion(self, *, to: str | None, reason: str) -> str:
+        """Point the champion alias back, and mark the version that it leaves as withdrawn.
+
+        Parameters
+        ----------
+        to
+            The version to go back to; None: the one that the champion replaced.
+        reason
+            Tag of the withdrawn version, which no gate promotes again.
+
+        Returns
+        -------
+        str
+            The champion now.
+
+        Raises
+        ------
+        PromotionError
+            If there is no such version, it is the champion, its files were changed, or no gate
+            passed it.
+        """
+        champion = self._find(CHAMPION)
+        if champion is None:
+            raise PromotionError("there is no champion yet: nothing to roll back")
+        version = to or champion.tags.get("replaced")
+        if version is None:
+            raise PromotionError(
+                f"version {champion.version} replaced no other: there is nothing to roll back to; "
+                "make freeze stops all offers"
+            )
+        if version == str(champion.version):
+            raise PromotionError(f"version {version} is the champion already")
+        try:
+            target = self.load(version)
+        except MlflowException as error:
+            raise PromotionError(f"there is no version {version} of {MODEL_NAME}") from error
+        if target.tags.get("ope_gate") not in PROVEN:
+            raise PromotionError(
+                f"version {version} never passed the gate: go back to one tagged ope_gate=passed"
+            )
+        self.tag(str(champion.version), {"withdrawn": reason})
+        if "withdrawn" in target.tags:
+            self._client.delete_model_version_tag(MODEL_NAME, version, "withdrawn")
+        self._client.set_registered_model_alias(MODEL_NAME, CHAMPION, version)
+        before = target.tags.get("replaced")
+        if before is not None:
+            self._client.set_registered_model_alias(MODEL_NAME, PREVIOUS, before)
+        elif self._find(PREVIOUS) is not None:
+            self._client.delete_registered_model_alias(MODEL_NAME, PREVIOUS)
+        return version
+
+    def read_tags(self, version: str) -> Mapping[str, str]:
+        """Return a version's tags."""
+        return dict(self._client.get_model_version(MODEL_NAME, version).tags)
+
     def tag(self, version: str, tags: Mapping[str, str]) -> None:
         """Add tags to a version."""
         for key, value in tags.items():

@@ -7,24 +7,30 @@ holdout and night_budget, on request a CSV export. Tomorrow's ingestion takes th
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import dagster as dg
 import dataframely as dy
 import polars as pl
 
-from ml.core.actions import read_actions
-from ml.core.errors import ContractError, SealedNightError
+from ml.core.actions import ActionSet, read_actions
+from ml.core.errors import ContractError, PromotionError, SealedNightError
+from ml.core.programme import Programme
 from ml.core.schemas import AssignmentTable, HoldoutTable
 from ml.pipeline.consent import close_channels, find_open_channels
-from ml.pipeline.decide import NightCheck, check_night, decide_night
-from ml.pipeline.policies import ExplorationOnly
+from ml.pipeline.decide import Challenger, NightCheck, check_night, decide_night
+from ml.pipeline.policies import BudgetedPolicy, ExplorationOnly, NoOffers
 from ml.plots.figures import plot_assignments
 from orchestration.assets.embedding import embed_figure
 from orchestration.begun import read_revision
+from orchestration.champions import find_challenger_version
 from orchestration.files import hash_file, replace_file
 from orchestration.lake import Lake, write_parquet
 from orchestration.partitions import NIGHTS
-from orchestration.resources import Exports, Mlflow, ProgrammeFile
+from orchestration.resources import Exports, Governance, Mlflow, ProgrammeFile
+
+if TYPE_CHECKING:
+    from ml.tracking.registry import PolicyRegistry
 
 CHECKS = {
     "each_due_customer_once": "Every due customer outside the holdout has exactly one row",
@@ -56,7 +62,7 @@ class AssignmentConfig(dg.Config):
     specs=[
         dg.AssetSpec(
             "assignment_table",
-            deps=["customer_features", "action_catalogue", "champion"],
+            deps=["customer_features", "action_catalogue", "champion", "online_validation"],
             description=AssignmentTable.__doc__,
             group_name="decide",
             kinds={"polars", "parquet"},
@@ -87,6 +93,7 @@ def assignment(
     lake: Lake,
     programme: ProgrammeFile,
     mlflow: Mlflow,
+    governance: Governance,
     exports: Exports,
 ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
     """Decide tonight's offers and seal the table; a sealed night stays as it is."""
@@ -101,7 +108,7 @@ def assignment(
                 f"night {night} can't be decided any more: {later[0]} was decided after it"
             )
         if not is_sealed:
-            _emit(context, lake, programme, mlflow, night, revision=sealed + 1)
+            _emit(context, lake, programme, mlflow, governance, night, revision=sealed + 1)
         else:
             context.log.info(
                 f"night {night} is sealed: its table stays as it is (REISSUE=1 to redo)"
@@ -143,6 +150,7 @@ def _emit(
     lake: Lake,
     programme: ProgrammeFile,
     mlflow: Mlflow,
+    governance: Governance,
     night: date,
     *,
     revision: int,
@@ -151,30 +159,42 @@ def _emit(
     from ml.tracking.registry import PolicyRegistry
 
     settings = programme.read()
-    champion = PolicyRegistry(mlflow.tracking_uri).load_champion()
+    registry = PolicyRegistry(mlflow.tracking_uri)
     catalogue = read_actions(lake.read("action_catalogue", night))
-    if champion is None:
-        context.log.warning("no champion yet: tonight's offers are exploration only")
-    policy = (
-        champion.policy
-        if champion is not None
-        else ExplorationOnly(
-            actions=catalogue,
-            floor=settings.propensity_floor,
-            budget_per_decision=settings.budget_per_decision,
-        )
+    policy, version = _choose_policy(context, registry, governance, settings, catalogue)
+    features = close_channels(
+        lake.read("customer_features", night), _read_open_channels(lake, night)
     )
-    version = champion.version if champion is not None else "none"
-    open_channels = _read_open_channels(lake, night)
+    challenger = None
+    challenged = find_challenger_version(lake, registry, settings, night)
+    if challenged is not None and isinstance(policy, BudgetedPolicy):
+        try:
+            challenger = Challenger(registry.load(challenged).policy, challenged)
+        except PromotionError as error:
+            context.log.warning(f"no challenger tonight: {error}")
     decided = decide_night(
-        close_channels(lake.read("customer_features", night), open_channels),
+        features,
         policy=policy,
         policy_version=version,
         catalogue=catalogue,
         programme=settings,
         decision_date=night,
         revision=revision,
+        challenger=challenger,
     )
+    for note in decided.notes:
+        context.log.warning(note)
+    shadow = _find_shadow(lake, registry) if governance.promotion == "shadow" else None
+    if shadow is not None:
+        would = decide_night(
+            features,
+            policy=registry.load(shadow).policy,
+            policy_version=shadow,
+            catalogue=catalogue,
+            programme=settings,
+            decision_date=night,
+        )
+        lake.write(would.assignments, "shadow_assignments", night, schema=AssignmentTable)
     budget = pl.DataFrame(
         {
             "decision_date": [night],
@@ -195,6 +215,42 @@ def _emit(
     lake.write(decided.holdout, "holdout", night, schema=HoldoutTable)
     lake.write(budget, "night_budget", night, schema=NightBudget)
     lake.write(decided.assignments, "assignment_table", night, schema=AssignmentTable)
+
+
+def _choose_policy(
+    context: dg.AssetExecutionContext,
+    registry: "PolicyRegistry",
+    governance: Governance,
+    settings: Programme,
+    catalogue: ActionSet,
+) -> tuple[BudgetedPolicy | ExplorationOnly | NoOffers, str]:
+    """Return who decides tonight, and their version."""
+    standing = governance.read_freeze()
+    if standing is not None:
+        context.log.warning(
+            f"frozen since {standing.since} ({standing.reason}): nobody gets an offer tonight; "
+            "make unfreeze lifts it"
+        )
+        return NoOffers(catalogue), "none"
+    champion = registry.load_champion()
+    if champion is not None:
+        return champion.policy, champion.version
+    context.log.warning("no champion yet: tonight's offers are exploration only")
+    exploring = ExplorationOnly(
+        actions=catalogue,
+        floor=settings.propensity_floor,
+        budget_per_decision=settings.budget_per_decision,
+    )
+    return exploring, "none"
+
+
+def _find_shadow(lake: Lake, registry: "PolicyRegistry") -> str | None:
+    """Return the candidate that the gate passed and nobody promoted, None without one."""
+    days, version = lake.dates("evaluation_record"), registry.version_of("candidate")
+    if not days or version is None or version == registry.version_of("champion"):
+        return None
+    row = lake.read("evaluation_record", days[-1]).row(0, named=True)
+    return version if row["is_passed"] and row["candidate_version"] == version else None
 
 
 def _check(

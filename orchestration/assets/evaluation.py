@@ -17,8 +17,9 @@ from ml.pipeline.validate import Evaluation, evaluate_candidate, verify_promotio
 from ml.plots.figures import plot_policy_values
 from orchestration.assets.embedding import embed_figure, tabulate
 from orchestration.assets.snapshots import find_training_date, newest_night, read_snapshot
+from orchestration.champions import promote
 from orchestration.lake import Lake, describe
-from orchestration.resources import Mlflow, ProgrammeFile
+from orchestration.resources import Governance, Mlflow, ProgrammeFile
 
 
 @dg.multi_asset(
@@ -155,6 +156,12 @@ def _read_standing(lake: Lake, training_date: date, version: str) -> Evaluation 
     return Evaluation(lake.read("policy_values", training_date), record)
 
 
+class ChampionConfig(dg.Config):
+    """Whether somebody approved the candidate: with PROMOTION=approve it is not promoted else."""
+
+    is_approved: bool = False
+
+
 @dg.asset(
     deps=["evaluation_record"],
     group_name="validate",
@@ -166,7 +173,12 @@ def _read_standing(lake: Lake, training_date: date, version: str) -> Evaluation 
     ),
 )
 def champion(
-    context: dg.AssetExecutionContext, lake: Lake, programme: ProgrammeFile, mlflow: Mlflow
+    context: dg.AssetExecutionContext,
+    config: ChampionConfig,
+    lake: Lake,
+    programme: ProgrammeFile,
+    mlflow: Mlflow,
+    governance: Governance,
 ) -> dg.MaterializeResult:
     """Promote the candidate if its record holds, else keep the champion and say why."""
     from ml.tracking.registry import CANDIDATE, PolicyRegistry
@@ -182,6 +194,11 @@ def champion(
     if version != present.version:
         try:
             candidate = registry.load(version)
+            if "withdrawn" in candidate.tags:
+                raise PromotionError(
+                    f"version {version} was withdrawn ({candidate.tags['withdrawn']}): "
+                    f"make rollback VERSION={version} takes it back"
+                )
             verify_promotion(
                 record,
                 candidate_version=version,
@@ -193,19 +210,29 @@ def champion(
         except PromotionError as error:
             refusal = str(error)
             context.log.warning(refusal)
-            registry.tag(version, {"ope_gate": "refused", "ope_gate_reason": refusal[:4000]})
+            if "ope_gate" not in registry.read_tags(version):
+                registry.tag(version, {"ope_gate": "refused", "ope_gate_reason": refusal[:4000]})
         else:
-            registry.make_champion(
-                version,
-                ope_gate="passed",
-                evidence={
-                    "evaluated_for_date": str(row["evaluated_for_date"]),
-                    "net_value_difference": f"{row['net_value_difference']:.6f}",
-                    "difference_low": f"{row['difference_low']:.6f}",
-                    "evaluation_data_hash": row["data_hash"],
-                    "replaced": present.version,
-                },
-            )
+            refusal = _find_hold(governance, is_approved=config.is_approved)
+    if not refusal:
+        promote(
+            lake,
+            registry,
+            version,
+            day=newest_night(lake),
+            cause="approved" if config.is_approved else "promoted",
+            reason=(
+                f"proven better on {row['evaluated_for_date']}: net-value difference "
+                f"{row['net_value_difference']:+.4f}, at least {row['difference_low']:+.4f}"
+            ),
+            evidence={
+                "evaluated_for_date": str(row["evaluated_for_date"]),
+                "net_value_difference": f"{row['net_value_difference']:.6f}",
+                "difference_low": f"{row['difference_low']:.6f}",
+                "evaluation_data_hash": row["data_hash"],
+                "replaced": row["champion_version"],
+            },
+        )
     decided = pl.DataFrame(
         {
             "candidate_version": [version],
@@ -226,3 +253,12 @@ def champion(
             "difference_low": row["difference_low"],
         }
     )
+
+
+def _find_hold(governance: Governance, *, is_approved: bool) -> str:
+    """Return why a proven candidate is not promoted, nothing if it is."""
+    if governance.promotion == "shadow":
+        return "PROMOTION=shadow: proven better, and nothing is promoted"
+    if governance.promotion == "approve" and not is_approved:
+        return "PROMOTION=approve: proven better, and waits for make approve"
+    return ""

@@ -23,6 +23,7 @@ from ml.plots.figures import (
 from orchestration.assets.embedding import embed_figure, tabulate
 from orchestration.assets.learning_settings import read_learning_settings
 from orchestration.assets.snapshots import SNAPSHOT, find_training_date, read_snapshot
+from orchestration.champions import promote
 from orchestration.lake import Lake
 from orchestration.resources import Mlflow, ProgrammeFile
 
@@ -68,7 +69,15 @@ def lifecycle_rule(
             programme=settings,
             tags={"training_date": str(training_date), "data_hash": snapshot.data_hash},
         )
-    registry.make_champion(registered.version, ope_gate="first_champion", evidence={})
+    promote(
+        lake,
+        registry,
+        registered.version,
+        day=training_date,
+        cause="first",
+        reason="the classical rule, until a policy is proven better",
+        evidence={},
+    )
     return dg.MaterializeResult(
         metadata={"champion": registered.version, "kind": rule.kind, "new": True}
     )

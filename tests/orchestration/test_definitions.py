@@ -30,7 +30,13 @@ GROUPS = {
     },
     "learn": {"lifecycle_rule", "uplift_heads", "action_plan", "learning_settings"},
     "decide": {"assignment_table", "holdout"},
-    "validate": {"policy_values", "evaluation_record", "champion", "nightly_summary"},
+    "validate": {
+        "policy_values",
+        "evaluation_record",
+        "champion",
+        "nightly_summary",
+        "online_validation",
+    },
 }
 MARTS = {
     "customer_features": schemas.CustomerFeatures,
@@ -71,7 +77,15 @@ def test_assets_stand_in_the_loops_four_groups():
 def test_jobs_and_schedules_are_the_listed_ones():
     jobs = {job.name for job in defs.resolve_all_job_defs()} - {"__ASSET_JOB"}
     assert jobs == {
-        *("history", "rebuild", "nightly", "weekly_training", "settings_search", "promotion")
+        *(
+            "history",
+            "rebuild",
+            "nightly",
+            "weekly_training",
+            "settings_search",
+            "promotion",
+            "rollback",
+        )
     }
     schedules = {each.name: each for each in defs.schedules}
     assert set(schedules) == {

@@ -7,7 +7,7 @@ from benchmarks.studies.gate.logs import ACTION_IDS, Cell, draw_log, target_poli
 from ml.core.errors import SupportError
 from ml.ope.diagnostics import diagnose_support, diagnose_tail
 from ml.ope.estimators import ESTIMATORS, find_estimator
-from ml.ope.intervals import bootstrap_mean, bound_by_likelihood
+from ml.ope.intervals import bootstrap_means, bound_by_likelihood
 from ml.ope.tuning import choose_by_validation, propose_limits, tune_by_slope
 
 UNBIASED = ("ips", "snips", "dr", "sndr")
@@ -51,11 +51,12 @@ def cover(cell: Cell, *, seed: int, n_logs: int) -> pl.DataFrame:
             action_ids=ACTION_IDS,
             logging_policy=log.logging_policy,
         )
-        for name in UNBIASED:
-            values = find_estimator(name).contribute(decisions, np.inf)
+        contributions = [find_estimator(name).contribute(decisions, np.inf) for name in UNBIASED]
+        resampled = bootstrap_means(contributions, log.customer, seed=number)
+        for name, values, bootstrapped in zip(UNBIASED, contributions, resampled, strict=True):
             tail = diagnose_tail(values, log.customer)
             intervals = {
-                "bootstrap": bootstrap_mean(values, log.customer, seed=number),
+                "bootstrap": bootstrapped,
                 "likelihood": bound_by_likelihood(values, log.customer),
             }
             rows += [

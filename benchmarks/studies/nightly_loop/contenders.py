@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import dataclass
+from datetime import date
 from typing import Protocol
 
 import numpy as np
@@ -11,9 +12,10 @@ from benchmarks.studies.nightly_loop.marts import LoopMarts
 from ml.allocation.budget import cut_probabilities, solve_budget
 from ml.core.actions import ActionSet
 from ml.core.hashing import hash_uniform
-from ml.pipeline.decide import decide_night, to_contract
+from ml.pipeline.decide import Challenger, Night, decide_night, to_contract
 from ml.pipeline.identify import check_randomisation, is_randomisation_sound
 from ml.pipeline.learn import fit_candidate, fit_lifecycle_rule
+from ml.pipeline.online import judge_arms
 from ml.pipeline.policies import BudgetedPolicy
 from ml.pipeline.snapshots import take_snapshot
 from ml.pipeline.validate import evaluate_candidate
@@ -121,11 +123,14 @@ class System:
         self._log: list[pl.DataFrame] = []
         self._awaiting: dict[int, tuple[pl.DataFrame, pl.DataFrame]] = {}
         self._version, self._versions = 0, 0
+        self._arms: list[pl.DataFrame] = []
+        self._replaced: Challenger | None = None
+        self._is_compared = False
 
     def branch(self) -> "System":
         """Return a copy whose future is its own."""
         other = copy.copy(self)
-        other.gates, other._log = list(self.gates), list(self._log)
+        other.gates, other._log, other._arms = list(self.gates), list(self._log), list(self._arms)
         other._awaiting = dict(self._awaiting)
         return other
 
@@ -168,6 +173,8 @@ class System:
         )
         self.gates.append(gate)
         if gate.is_passed:
+            self._replaced = Challenger(self.champion, str(self._version))
+            self._is_compared = False
             self.champion, self._version = candidate, self._versions
 
     def _count_gates(self) -> int:
@@ -181,13 +188,52 @@ class System:
             self.train(state.day, marts)
         if self.champion is None:
             raise AssertionError("training sets a champion")
+        self._validate_online(world.date_of(state.day))
         features = marts.build_features(state.day)
-        decisions = decide_by(
-            self.champion, str(self._version), features, world, state, marts.actions
+        night = _decide(
+            self.champion,
+            str(self._version),
+            features,
+            world,
+            state,
+            marts.actions,
+            challenger=self._find_challenger(),
         )
+        self._arms.append(night.assignments)
+        decisions = to_contract(night.assignments, self._programme)
         self.remember(decisions, features, state.day)
         self.mature(marts, state.day)
         return decisions
+
+    def _find_challenger(self) -> Challenger | None:
+        """Return the policy that the champion replaced, while the two are compared."""
+        if self._replaced is None or self._is_compared:
+            return None
+        return self._replaced
+
+    def _validate_online(self, night: date) -> None:
+        """Judge the champion's arm by what has matured; take the champion back if it harms."""
+        challenger = self._find_challenger()
+        if challenger is None or not self._arms:
+            return
+        pair = (pl.col("policy_version") == str(self._version)) & (
+            pl.col("challenger_version") == challenger.version
+        )
+        arms = pl.concat(self._arms).filter(pair)
+        outcomes = pl.concat(self._log, how="diagonal").select(
+            "decision_id", (pl.col("value") - pl.col("cost")).alias("net_value")
+        )
+        row = judge_arms(
+            arms.join(outcomes, on="decision_id"),
+            champion_version=str(self._version),
+            challenger_version=challenger.version,
+            since=min(arms["decision_date"].to_list(), default=night),
+            night=night,
+        ).row(0, named=True)
+        self._is_compared = row["status"] != "running"
+        if row["status"] == "harmful":
+            self.champion, self._version = challenger.policy, int(challenger.version)
+            self._replaced = None
 
 
 class Replay:
@@ -232,16 +278,29 @@ def decide_by(
     catalogue: ActionSet,
 ) -> pl.DataFrame:
     """Return a night's ``assignments`` by a policy, through the pipeline's own decision."""
-    programme = world.config.programme
-    night = decide_night(
+    night = _decide(policy, version, features, world, state, catalogue)
+    return to_contract(night.assignments, world.config.programme)
+
+
+def _decide(
+    policy: BudgetedPolicy,
+    version: str,
+    features: pl.DataFrame,
+    world: World,
+    state: WorldState,
+    catalogue: ActionSet,
+    *,
+    challenger: Challenger | None = None,
+) -> Night:
+    return decide_night(
         features,
         policy=policy,
         policy_version=version,
         catalogue=catalogue,
-        programme=programme,
+        programme=world.config.programme,
         decision_date=world.date_of(state.day),
+        challenger=challenger,
     )
-    return to_contract(night.assignments, programme)
 
 
 def _decidable(world: World, state: WorldState) -> tuple[np.ndarray, np.ndarray]:

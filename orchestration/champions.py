@@ -1,0 +1,170 @@
+"""Who decides: every change of champion, in the registry first and then in the lake.
+
+Reads and writes: aliases of assignment_policy, lake champion_changes.
+"""
+
+from collections.abc import Mapping
+from datetime import date
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from ml.core.errors import PromotionError
+from ml.core.programme import Programme
+from ml.core.schemas import ChampionChange
+from orchestration.lake import Lake
+
+if TYPE_CHECKING:
+    from ml.tracking.registry import PolicyRegistry
+
+TABLE = "champion_changes"
+
+
+def read_last_change(lake: Lake) -> Mapping[str, object] | None:
+    """Return the newest change, None before the first."""
+    days = lake.dates(TABLE)
+    return lake.read(TABLE, days[-1]).row(-1, named=True) if days else None
+
+
+def promote(
+    lake: Lake,
+    registry: "PolicyRegistry",
+    version: str,
+    *,
+    day: date,
+    cause: str,
+    reason: str,
+    evidence: Mapping[str, str],
+) -> None:
+    """Make a version the champion and keep why.
+
+    Safe to repeat: a run that was killed in between is ended by the next.
+
+    Parameters
+    ----------
+    lake, registry
+        Where it is kept.
+    version
+        The new champion.
+    day
+        Newest ingested night.
+    cause
+        'first', 'promoted' or 'approved'.
+    reason
+        In words.
+    evidence
+        Tags for the version.
+    """
+    if registry.version_of("champion") != version:
+        gate = "first_champion" if cause == "first" else "passed"
+        registry.make_champion(version, ope_gate=gate, evidence=evidence)
+    _record(lake, version, day=day, cause=cause, reason=reason)
+
+
+def roll_back(
+    lake: Lake,
+    registry: "PolicyRegistry",
+    *,
+    day: date,
+    cause: str,
+    reason: str,
+    withdrawn: str | None = None,
+    to: str | None = None,
+) -> str:
+    """Withdraw the champion: the version before it, or a named one, decides from now on.
+
+    A version pins heads, calibration, cut, actions and programme, so all of it goes back at once.
+    Safe to repeat: what a killed run had withdrawn is recorded, not withdrawn once more.
+
+    Parameters
+    ----------
+    lake, registry
+        Where it is kept.
+    day
+        Newest ingested night.
+    cause
+        'rolled_back' or 'demoted'.
+    reason
+        In words; the withdrawn version carries it.
+    withdrawn
+        The version to withdraw, where only that one is meant; None: whoever is champion.
+    to
+        The version to go back to; None: the one that the champion replaced.
+
+    Returns
+    -------
+    str
+        The champion now.
+
+    Raises
+    ------
+    PromotionError
+        If there is no version to go back to, or it is not fit to decide.
+    """
+    present, last = registry.version_of("champion"), read_last_change(lake)
+    if present is None:
+        raise PromotionError("there is no champion yet: nothing to roll back")
+    if last is not None and last["to_version"] != present:
+        # A killed run had moved the alias already.
+        if "withdrawn" in registry.read_tags(str(last["to_version"])):
+            _record(lake, present, day=day, cause=cause, reason=reason)
+            return present
+        _record(lake, present, day=day, cause="promoted", reason="recorded after an interruption")
+    if withdrawn is None or withdrawn == present:
+        present = registry.withdraw_champion(to=to, reason=f"{cause} on {day}: {reason}")
+        _record(lake, present, day=day, cause=cause, reason=reason)
+    return present
+
+
+def find_challenger_version(
+    lake: Lake, registry: "PolicyRegistry", programme: Programme, night: date
+) -> str | None:
+    """Return the version that the champion replaced, while the two are to be compared.
+
+    None where there is no such version, it was withdrawn, the programme gives it no share, or the
+    comparison has ended.
+    """
+    champion, challenger = registry.version_of("champion"), registry.find_replaced()
+    if champion is None or challenger is None or programme.challenger_share == 0:
+        return None
+    known = read_comparison(lake, champion, challenger, until=night)
+    is_over = known is not None and known["status"] != "running"
+    return None if is_over else challenger
+
+
+def read_comparison(
+    lake: Lake, champion: str, challenger: str, *, until: date
+) -> dict[str, object] | None:
+    """Return the newest online_validation row about two versions, None without one."""
+    if not any(day <= until for day in lake.dates("online_validation")):
+        return None
+    rows = (
+        lake.scan("online_validation", until=until)
+        .filter(
+            (pl.col("champion_version") == champion) & (pl.col("challenger_version") == challenger)
+        )
+        .collect()
+    )
+    return rows.row(-1, named=True) if rows.height else None
+
+
+def _record(lake: Lake, version: str, *, day: date, cause: str, reason: str) -> None:
+    """Append a change, unless it is there."""
+    last = read_last_change(lake)
+    if last is not None and last["to_version"] == version:
+        return
+    with lake.hold(TABLE, day):
+        kept = lake.read(TABLE, day) if lake.has(TABLE, day) else ChampionChange.create_empty()
+        change = pl.DataFrame(
+            [
+                {
+                    "number": kept.height + 1,
+                    "from_version": None if last is None else last["to_version"],
+                    "to_version": version,
+                    "cause": cause,
+                    "reason": reason,
+                }
+            ],
+            schema=kept.schema,
+        )
+        lake.write(pl.concat([kept, change]), TABLE, day, schema=ChampionChange)
