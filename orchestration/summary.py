@@ -8,6 +8,7 @@ from datetime import date
 
 import polars as pl
 
+from ml.core.policy import FROZEN
 from ml.core.programme import Programme
 from orchestration.lake import Lake
 
@@ -35,6 +36,7 @@ def summarise_night(lake: Lake, programme: Programme, night: date) -> str:
         _describe_experiment(lake, programme),
         _describe_policies(lake, programme),
         _describe_gate(lake, programme, night),
+        _describe_champion(lake, programme, night),
         _describe_decisions(lake, programme, night),
     )
     title = f"Liftloop, night of {night}, programme {programme.name}"
@@ -152,6 +154,26 @@ def _describe_gate(lake: Lake, programme: Programme, night: date) -> Iterator[st
     yield from (f"  reason: {reason}" for reason in row["reasons"])
 
 
+def _describe_champion(lake: Lake, programme: Programme, night: date) -> Iterator[str]:
+    days = [day for day in lake.dates("champion_changes") if day <= night]
+    if not days:
+        return
+    change = lake.read("champion_changes", days[-1]).row(-1, named=True)
+    yield f"Champion: v{change['to_version']} ({change['cause']}: {change['reason']})"
+    arms = lake.read("online_validation", night)
+    for row in arms.iter_rows(named=True):
+        line = (
+            f"  arms of v{row['champion_version']} and v{row['challenger_version']}, which it "
+            f"replaced: {row['status']} after {row['n_decisions']:,} matured decisions"
+        )
+        if row["difference"] is not None:
+            line += (
+                f", realised net-value difference {row['difference']:+.4f} [{row['low']:+.4f}, "
+                f"{row['high']:+.4f}] {programme.currency} ({row['level']:.0%}, at any time)"
+            )
+        yield line
+
+
 def _describe_decisions(lake: Lake, programme: Programme, night: date) -> Iterator[str]:
     table, held = lake.read("assignment_table", night), lake.read("holdout", night)
     budget = lake.read("night_budget", night).row(0, named=True)
@@ -161,10 +183,14 @@ def _describe_decisions(lake: Lake, programme: Programme, night: date) -> Iterat
         + ", ".join(f"{count:,} {name}" for name, count in lifecycles.iter_rows())
         + f"), {held.height:,} held out"
     )
+    n_challenger = table.filter(pl.col("arm") == "challenger").height
     yield (
         f"  by policy v{budget['policy_version']} ({budget['policy_kind']}), "
-        f"{int(table['is_exploration'].sum()):,} of them exploration"
+        + (f"{n_challenger:,} of them by the challenger, " if n_challenger else "")
+        + f"{int(table['is_exploration'].sum()):,} exploration"
     )
+    if budget["policy_kind"] == FROZEN:
+        yield "  FROZEN: nobody gets an offer; make unfreeze lifts it"
     share = budget["expected_cost"] / budget["budget"] if budget["budget"] else 0.0
     yield (
         f"  budget {budget['budget']:,.2f} {programme.currency}, expected to be spent "

@@ -44,6 +44,8 @@ def test_the_summary_tells_a_marketing_engineer_what_happened(lived_home):
         "champion ",
         "Gate: candidate v2 against champion v1",
         "smallest detectable difference",
+        "Champion: v2 (promoted: proven better",
+        "by the challenger",
         "habituation",
         "budget",
         "expected to be spent",

@@ -11,8 +11,8 @@ from ml.contract.tables import CONTRACT
 from ml.core.actions import read_actions
 from ml.core.errors import ContractError
 from ml.core.programme import Attribute
-from ml.pipeline.decide import check_night, decide_night, to_contract
-from ml.pipeline.policies import ExplorationOnly
+from ml.pipeline.decide import Challenger, check_night, decide_night, to_contract
+from ml.pipeline.policies import ExplorationOnly, NoOffers
 
 NIGHT = date(2026, 3, 2)
 
@@ -176,3 +176,53 @@ def test_tonights_channels_are_the_catalogues(candidate):
     )
     table = _decide(candidate, _features(), catalogue=read_actions(moved)).assignments
     assert set(table["action_id"]) == {"no_offer"}
+
+
+def test_a_challenger_decides_its_share_and_propensities_are_the_mixtures(candidate, rule):
+    features = _features(seed=22, n=30_000)
+    night = _decide(candidate, features, challenger=Challenger(rule, "6"))
+    table = night.assignments
+    share = PROGRAMME.challenger_share
+    is_second = table["arm"] == "challenger"
+    assert is_second.mean() == pytest.approx(share, abs=4 * np.sqrt(share / table.height))
+    assert set(table["challenger_version"]) == {"6"}
+    assert set(table["policy_version"]) == {"2"}
+    mixed = (1 - share) * table["champion_propensity"] + share * table["challenger_propensity"]
+    assert np.allclose(mixed, table["propensity"], rtol=0, atol=1e-12)
+    assert night.expected_cost <= night.budget
+    # Within an arm, offers go out as often as that arm's policy says.
+    for arm, column in (
+        ("champion", "champion_propensity"),
+        ("challenger", "challenger_propensity"),
+    ):
+        own = table.filter(pl.col("arm") == arm)
+        assert (1 / own[column]).mean() == pytest.approx(
+            own["eligible_actions"].list.len().mean(), rel=0.1
+        )
+    alone = _decide(candidate, features).assignments
+    assert (
+        (alone["propensity"] == table["champion_propensity"])
+        .filter(alone["action_id"] == table["action_id"])
+        .all()
+    )
+    assert alone["challenger_version"].null_count() == alone.height
+
+
+def test_a_challenger_that_cannot_decide_tonight_leaves_the_night_to_the_champion(candidate, rule):
+    stranger = replace(rule.actions, action_ids=("no_offer", *"abcdefghi"))
+    night = _decide(
+        candidate, _features(), challenger=Challenger(replace(rule, actions=stranger), "6")
+    )
+    assert set(night.assignments["arm"]) == {"champion"}
+    (note,) = night.notes
+    assert "no challenger tonight: version 6" in note
+
+
+def test_a_frozen_night_sends_nobody_anything():
+    night = _decide(NoOffers(ACTIONS), _features(), policy_version="none")
+    table = night.assignments
+    assert set(table["action_id"]) == {"no_offer"}
+    assert set(table["propensity"]) == {1.0}
+    assert set(table["arm"]) == set(table["reason_code"]) == {"frozen"}
+    assert not table["is_exploration"].any()
+    assert night.expected_cost == 0
