@@ -169,7 +169,7 @@ def choose_by_validation(
         (find_estimator(name), float(limit))
         for name in estimators
         for limit in (
-            propose_limits(decisions.weight, estimator=name, n_limits=n_limits)[1:]
+            propose_limits(decisions.weight, estimator=name, n_limits=n_limits)
             if find_estimator(name).is_limited
             else (np.inf,)
         )

@@ -144,7 +144,12 @@ def _report(kept: dict[str, pl.DataFrame], out: Path, *, unit: float) -> dict[st
         "gate_coverage_min": float(likelihood["coverage"].to_numpy().min()),
         "gate_mean_width": float(likelihood["width"].to_numpy().mean()),
         "dr_within_share": dr_close,
-        "tuned_within_share": float((tuned["ratio"].to_numpy() <= 1.2).mean()),
+        **{
+            f"{tuner}_within_share": float(
+                (tuned.filter(pl.col("method") == tuner)["ratio"].to_numpy() <= 1.2).mean()
+            )
+            for tuner in ("slope", "validation")
+        },
         "false_promotion": float(power.filter(pl.col("multiple") == 0)["ever"][0]),
         "true_promotion_within_4": float(promoted[4.0]),
         "corrupt_refused": float(corrupted["refused"].to_numpy().min()),

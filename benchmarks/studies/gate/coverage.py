@@ -88,7 +88,7 @@ def tune(cell: Cell, *, seed: int, n_logs: int) -> pl.DataFrame:
     Returns
     -------
     pl.DataFrame
-        family, method, error, is_covered by its interval (tuned ones).
+        family, method ('slope' and 'validation' are tuned), error, is_covered (tuned ones).
     """
     truth, random = true_value(cell), np.random.default_rng([seed, 82])
     rows: list[dict[str, object]] = []
@@ -117,9 +117,12 @@ def tune(cell: Cell, *, seed: int, n_logs: int) -> pl.DataFrame:
             except SupportError:
                 continue
             low, high = tuned.estimate.low, tuned.estimate.high
-            keep(name, "tuned", tuned.estimate.value, low <= truth <= high)
-        chosen = choose_by_validation(decisions, log.customer, seed=number, n_limits=8).estimate
-        keep("any", "tuned", chosen.value, chosen.low <= truth <= chosen.high)
+            keep(name, "slope", tuned.estimate.value, low <= truth <= high)
+        for family, names in (*((name, (name,)) for name in LIMITED), ("any", tuple(ESTIMATORS))):
+            chosen = choose_by_validation(
+                decisions, log.customer, seed=number, estimators=names, n_limits=12
+            ).estimate
+            keep(family, "validation", chosen.value, chosen.low <= truth <= chosen.high)
     return pl.DataFrame(rows, infer_schema_length=None).with_columns(
         pl.lit(str(cell)).alias("cell")
     )
@@ -143,9 +146,10 @@ def summarise_tuning(tuned: pl.DataFrame) -> pl.DataFrame:
         (pl.col("error") ** 2).mean().sqrt().alias("rmse"),
         pl.col("is_covered").mean().alias("coverage"),
     )
-    own = errors.filter(pl.col("method") == "tuned")
+    is_tuned = pl.col("method").is_in(["slope", "validation"])
+    own = errors.filter(is_tuned)
     best = (
-        errors.filter(pl.col("method") != "tuned")
+        errors.filter(~is_tuned)
         .sort("rmse", maintain_order=True)
         .group_by("cell", "family", maintain_order=True)
         .first()
