@@ -26,6 +26,12 @@ def read_last_change(lake: Lake) -> Mapping[str, object] | None:
     return lake.read(TABLE, days[-1]).row(-1, named=True) if days else None
 
 
+def read_last_change_day(lake: Lake) -> date | None:
+    """Return the day of the newest change, None before the first."""
+    days = lake.dates(TABLE)
+    return days[-1] if days else None
+
+
 def promote(
     lake: Lake,
     registry: "PolicyRegistry",

@@ -10,7 +10,7 @@ from orchestration.assets.evaluation import champion, policy_evaluation
 from orchestration.assets.features import marts, warehouse_models
 from orchestration.assets.ingestion import ingestion
 from orchestration.assets.learning_settings import learning_settings
-from orchestration.assets.monitoring import nightly_summary
+from orchestration.assets.monitoring import monitoring, nightly_summary
 from orchestration.assets.online_validation import online_validation
 from orchestration.assets.planning import action_plan
 from orchestration.assets.randomisation import randomisation
@@ -56,6 +56,7 @@ defs = dg.Definitions(
         policy_evaluation,
         champion,
         online_validation,
+        monitoring,
         nightly_summary,
     ],
     jobs=[history, rebuild, nightly, weekly_training, settings_search, promotion, rollback],

@@ -21,7 +21,8 @@ STAGES = {
     "online_validation": "Validate: the champion's arm against the challenger's",
     "withdraw_champion": "Validate: rollback",
     "assignment": "Decide: tonight's offers",
-    "nightly_summary": "Validate: summary",
+    "monitoring": "Validate: what matured against what was expected",
+    "nightly_summary": "Validate: summary and page",
 }
 
 

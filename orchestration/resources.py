@@ -151,6 +151,12 @@ class Exports(dg.ConfigurableResource):
     root: str
 
 
+class Reports(dg.ConfigurableResource):
+    """Folder of the nightly pages."""
+
+    root: str
+
+
 def build_resources(settings: Settings) -> dict[str, object]:
     """Return every resource for one state folder."""
     return {
@@ -162,6 +168,7 @@ def build_resources(settings: Settings) -> dict[str, object]:
         "governance": Governance(
             promotion=settings.promotion, freeze_file=str(settings.freeze_file)
         ),
+        "reports": Reports(root=str(settings.reports)),
         "exports": Exports(root=str(settings.exports)),
         "dbt": DbtCliResource(
             project_dir=str(DBT_PROJECT),

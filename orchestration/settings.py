@@ -70,6 +70,11 @@ class Settings:
         return self.home / "world"
 
     @property
+    def reports(self) -> Path:
+        """A page per night."""
+        return self.home / "reports"
+
+    @property
     def exports(self) -> Path:
         """CSV files for a messaging provider."""
         return self.home / "exports"

@@ -37,6 +37,7 @@ def summarise_night(lake: Lake, programme: Programme, night: date) -> str:
         _describe_policies(lake, programme),
         _describe_gate(lake, programme, night),
         _describe_champion(lake, programme, night),
+        _describe_alarms(lake, night),
         _describe_decisions(lake, programme, night),
     )
     title = f"Liftloop, night of {night}, programme {programme.name}"
@@ -172,6 +173,19 @@ def _describe_champion(lake: Lake, programme: Programme, night: date) -> Iterato
                 f"{row['high']:+.4f}] {programme.currency} ({row['level']:.0%}, at any time)"
             )
         yield line
+
+
+def _describe_alarms(lake: Lake, night: date) -> Iterator[str]:
+    if not lake.has("monitoring", night):
+        return
+    signals = lake.read("monitoring", night)
+    alarms = signals.filter("is_alarm")
+    yield f"Monitoring: {alarms.height} of {signals.height} signals alarm"
+    for row in alarms.head(8).iter_rows(named=True):
+        yield (
+            f"  ALARM {row['signal']}, {row['subject']}: {row['statistic']:.2f}, "
+            f"limit {row['limit']:.2f}"
+        )
 
 
 def _describe_decisions(lake: Lake, programme: Programme, night: date) -> Iterator[str]:

@@ -282,6 +282,20 @@ class OnlineValidation(dy.Schema):
     status = dy.Enum(["running", "better", "harmful", "ended"], nullable=False)
 
 
+class Monitoring(dy.Schema):
+    """One row per signal and subject of a night; it alarms above its limit."""
+
+    signal = dy.Enum(
+        ["propensities", "sample_ratio", "costs", "effects", "catalogue", "features"],
+        primary_key=True,
+    )
+    subject = dy.String(primary_key=True)
+    statistic = dy.Float64(nullable=False)
+    limit = dy.Float64(nullable=False)
+    n_rows = dy.Int64(nullable=False, min=0)
+    is_alarm = dy.Bool(nullable=False)
+
+
 class ChampionChange(dy.Schema):
     """One row per change of champion on a date, in order."""
 

@@ -297,3 +297,97 @@ def plot_support(plan: pl.DataFrame, *, minimum_support: int) -> Figure:
         fontsize=8,
     )
     return figure
+
+
+def plot_cost_watch(costs: pl.DataFrame, *, tolerance: float, currency: str) -> Figure:
+    """Plot what offers cost by night against what was expected of them.
+
+    Parameters
+    ----------
+    costs
+        decision_date, n_offers, cost, expected_cost, standard_error.
+    tolerance
+        Relative, shaded.
+    currency
+        Unit.
+
+    Returns
+    -------
+    Figure
+        Realised cost per offer with 95 % intervals, expected cost as a line.
+    """
+    figure = Figure(figsize=(7.5, 3.2), layout="constrained")
+    axes = figure.subplots()
+    if costs.is_empty():
+        axes.text(0.02, 0.5, "no offer of this policy has matured yet", transform=axes.transAxes)
+        axes.set_axis_off()
+        return figure
+    nights, n_offers = costs["decision_date"].to_list(), costs["n_offers"].to_numpy()
+    expected = costs["expected_cost"].to_numpy() / n_offers
+    axes.fill_between(
+        nights, (1 - tolerance) * expected, (1 + tolerance) * expected, color=_GREY, alpha=0.25
+    )
+    axes.plot(nights, expected, color=_GREY, label="expected, with tolerance")
+    axes.errorbar(
+        nights,
+        costs["cost"].to_numpy() / n_offers,
+        yerr=1.96 * costs["standard_error"].to_numpy() / n_offers,
+        fmt="o",
+        ms=4,
+        color=_BLUE,
+        capsize=2,
+        label="realised, 95 % interval",
+    )
+    axes.set_ylim(bottom=0)
+    axes.set_ylabel(f"cost per offer, {currency}")
+    axes.tick_params(axis="x", rotation=30)
+    axes.legend(frameon=False, fontsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def plot_effect_watch(effects: pl.DataFrame, *, outcome: str, unit: str) -> Figure:
+    """Plot each offer's recent effect beside that of its experiment.
+
+    Parameters
+    ----------
+    effects
+        action_id, outcome, effect, standard_error, reference, reference_error.
+    outcome
+        Which.
+    unit
+        Of the effect.
+
+    Returns
+    -------
+    Figure
+        Two points per offer with 95 % intervals.
+    """
+    rows = effects.filter(pl.col("outcome") == outcome)
+    figure = Figure(figsize=(7.5, 0.45 * max(rows.height, 2) + 1.2), layout="constrained")
+    axes = figure.subplots()
+    if rows.is_empty():
+        axes.text(0.02, 0.5, "too few offers have matured to compare", transform=axes.transAxes)
+        axes.set_axis_off()
+        return figure
+    position = np.arange(rows.height)[::-1]
+    for shift, colour, label, middle, error in (
+        (0.14, _GREY, "its experiment", "reference", "reference_error"),
+        (-0.14, _BLUE, "the last weeks", "effect", "standard_error"),
+    ):
+        axes.errorbar(
+            rows[middle],
+            position + shift,
+            xerr=1.96 * rows[error].to_numpy(),
+            fmt="o",
+            ms=4,
+            color=colour,
+            capsize=2,
+            label=label,
+        )
+    axes.axvline(0, color="black", lw=0.8)
+    axes.set_yticks(position, rows["action_id"].to_list())
+    axes.set_xlabel(f"effect on {outcome} against no-offer, {unit} (95 % intervals)")
+    axes.legend(frameon=False, fontsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure

@@ -1,27 +1,201 @@
-"""Validate: the night in words.
+"""Validate: what came in and matured against what was expected, and the night on a page.
 
-Reads: lake tables of the night and the newest evaluation. Writes: nothing; its text is metadata.
+Reads: lake tables of the night and the newest evaluation. Writes: lake monitoring, reports.
 """
 
-from datetime import date
+from datetime import date, timedelta
+from pathlib import Path
 
 import dagster as dg
+import polars as pl
 
-from orchestration.lake import Lake
+from ml.core.actions import read_actions
+from ml.core.schemas import Monitoring
+from ml.pipeline.monitor import (
+    TOLERANCE,
+    Watched,
+    compare_effects,
+    monitor_night,
+    take_newest_policy,
+    take_recent,
+    trace_costs,
+)
+from ml.plots.figures import (
+    plot_assignments,
+    plot_cost_watch,
+    plot_effect_watch,
+    plot_policy_values,
+)
+from orchestration.assets.embedding import embed_figure, tabulate
+from orchestration.champions import read_last_change_day
+from orchestration.files import write_text
+from orchestration.lake import Lake, describe
+from orchestration.page import Panel, render_page
 from orchestration.partitions import NIGHTS
-from orchestration.resources import ProgrammeFile
+from orchestration.resources import ProgrammeFile, Reports
 from orchestration.summary import summarise_night
+
+_WATCHED_DAYS = 120
+_WEEK = timedelta(days=7)
 
 
 @dg.asset(
-    deps=["assignment_table", "ingestion_counts", "quarantine", "evaluation_record"],
+    deps=["assignment_table", "realised_outcomes", "logged_decisions", "customer_features"],
     partitions_def=NIGHTS,
     group_name="validate",
-    description="What was delivered, decided and proven, in words.",
+    kinds={"polars"},
+    check_specs=[
+        dg.AssetCheckSpec(
+            "nothing_drifted",
+            asset="monitoring",
+            description="No signal of drift or of a broken log is above its limit.",
+        )
+    ],
+    description=Monitoring.__doc__,
 )
-def nightly_summary(
+def monitoring(
     context: dg.AssetExecutionContext, lake: Lake, programme: ProgrammeFile
 ) -> dg.MaterializeResult:
-    """Write the night's summary into the asset's metadata."""
-    text = summarise_night(lake, programme.read(), date.fromisoformat(context.partition_key))
-    return dg.MaterializeResult(metadata={"summary": dg.MetadataValue.md(f"```\n{text}\n```")})
+    """Compare what came in and what matured with what was expected."""
+    night = date.fromisoformat(context.partition_key)
+    settings = programme.read()
+    watched = _read_watched(lake, night)
+    signals = monitor_night(watched, programme=settings)
+    receipt = lake.write(signals, "monitoring", night, schema=Monitoring)
+    alarms = signals.filter("is_alarm")
+    for row in alarms.iter_rows(named=True):
+        context.log.warning(
+            f"alarm: {row['signal']}, {row['subject']}: {row['statistic']:.2f}, "
+            f"limit {row['limit']:.2f}"
+        )
+    costs = plot_cost_watch(
+        trace_costs(take_newest_policy(watched.matured)),
+        tolerance=TOLERANCE,
+        currency=settings.currency,
+    )
+    return dg.MaterializeResult(
+        metadata={
+            **describe([receipt], Monitoring),
+            "alarms": tabulate(alarms),
+            "signals": tabulate(signals),
+            "costs": embed_figure(costs),
+        },
+        check_results=[
+            dg.AssetCheckResult(
+                check_name="nothing_drifted",
+                passed=alarms.is_empty(),
+                severity=dg.AssetCheckSeverity.WARN,
+                metadata={"alarms": tabulate(alarms)},
+            )
+        ],
+    )
+
+
+@dg.asset(
+    deps=["assignment_table", "ingestion_counts", "quarantine", "evaluation_record", "monitoring"],
+    partitions_def=NIGHTS,
+    group_name="validate",
+    description="What was delivered, decided and proven, in words, and as a page with plots.",
+)
+def nightly_summary(
+    context: dg.AssetExecutionContext, lake: Lake, programme: ProgrammeFile, reports: Reports
+) -> dg.MaterializeResult:
+    """Write the night's page; its words are the asset's metadata too."""
+    night = date.fromisoformat(context.partition_key)
+    settings = programme.read()
+    text = summarise_night(lake, settings, night)
+    watched = _read_watched(lake, night)
+    panels = [
+        Panel("Offers of the night", plot_assignments(lake.read("assignment_table", night))),
+        Panel(
+            "Cost of offers, realised against expected",
+            plot_cost_watch(
+                trace_costs(take_newest_policy(watched.matured)),
+                tolerance=TOLERANCE,
+                currency=settings.currency,
+            ),
+        ),
+    ]
+    if watched.reference is not None:
+        effects = compare_effects(take_recent(watched.matured), watched.reference)
+        panels += [
+            Panel(
+                f"Effects on {outcome}, now against then",
+                plot_effect_watch(effects, outcome=outcome, unit=unit),
+            )
+            for outcome, unit in (("value", settings.currency), ("visit", "share"))
+        ]
+    valued = [day for day in lake.dates("policy_values") if day <= night]
+    if valued:
+        values = lake.read("policy_values", valued[-1])
+        panels.append(
+            Panel(
+                f"Policies on the evaluation customers, {valued[-1]}",
+                plot_policy_values(values, currency=settings.currency),
+            )
+        )
+    page = Path(reports.root) / f"{night}.html"
+    write_text(
+        render_page(
+            title=f"{settings.name}, night of {night}",
+            summary=text,
+            signals=lake.read("monitoring", night),
+            panels=panels,
+        ),
+        page,
+    )
+    return dg.MaterializeResult(
+        metadata={
+            "summary": dg.MetadataValue.md(f"```\n{text}\n```"),
+            "page": dg.MetadataValue.path(str(page)),
+        }
+    )
+
+
+def _read_watched(lake: Lake, night: date) -> Watched:
+    """Read what a night's monitoring compares."""
+    since = night - timedelta(days=_WATCHED_DAYS)
+    decided = (
+        lake.scan("assignment_table", until=night)
+        .filter(pl.col("decision_date") > since)
+        .select(
+            "decision_id",
+            "customer_id",
+            "decision_date",
+            "arm",
+            "action_id",
+            "propensity",
+            "eligible_actions",
+            "eligible_propensities",
+            "policy_version",
+            "expected_cost_effect",
+        )
+    )
+    matured = (
+        lake.scan("realised_outcomes", until=night)
+        .filter(pl.col("is_matured") & (pl.col("decision_date") > since))
+        .select("decision_id", "visits", "value", "cost")
+    )
+    due = lake.scan("customer_features", until=night).filter(pl.col("is_due"))
+    promoted = read_last_change_day(lake)
+    catalogue = lake.read("action_catalogue", night)
+    then = _newest(lake, "action_catalogue", promoted)
+    return Watched(
+        delivered=lake.scan("logged_decisions", until=night)
+        .filter(pl.col("delivered_date") == night)
+        .collect(),
+        matured=decided.join(matured, on="decision_id").sort("decision_id").collect(),
+        this_week=due.filter(pl.col("decision_date") > night - _WEEK).collect(),
+        last_week=due.filter(
+            pl.col("decision_date").is_between(night - 2 * _WEEK, night - _WEEK, closed="right")
+        ).collect(),
+        reference=_newest(lake, "experiment_effects", promoted),
+        catalogue=read_actions(catalogue),
+        fitted=None if then is None else read_actions(then),
+    )
+
+
+def _newest(lake: Lake, table: str, until: date | None) -> pl.DataFrame | None:
+    """Return the newest partition up to a date, None without one."""
+    days = [day for day in lake.dates(table) if until is not None and day <= until]
+    return lake.read(table, days[-1]) if days else None

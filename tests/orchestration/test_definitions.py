@@ -34,6 +34,7 @@ GROUPS = {
         "policy_values",
         "evaluation_record",
         "champion",
+        "monitoring",
         "nightly_summary",
         "online_validation",
     },

@@ -46,6 +46,7 @@ def test_the_summary_tells_a_marketing_engineer_what_happened(lived_home):
         "smallest detectable difference",
         "Champion: v2 (promoted: proven better",
         "by the challenger",
+        "Monitoring: 0 of",
         "habituation",
         "budget",
         "expected to be spent",
@@ -72,6 +73,15 @@ def test_the_second_night_goes_on_where_the_first_stopped(lived_home):
     assert set(decided["policy_version"]) == {
         lake.read("night_budget", SECOND)["policy_version"][0]
     }
+
+
+def test_every_night_leaves_a_page_that_needs_no_server(lived_home):
+    page = (lived_home / "reports" / f"{SECOND}.html").read_text()
+    for expected in ("signals alarm", "Offers of the night", "Policies on the evaluation", "Gate:"):
+        assert expected in page, expected
+    assert page.count("data:image/png;base64,") >= 3
+    assert "http" not in page
+    assert "00000001" not in page  # A page about customers, not of them.
 
 
 def test_every_delivered_row_is_accepted_or_quarantined(lived_home):

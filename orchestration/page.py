@@ -1,0 +1,92 @@
+"""The night as one HTML file, readable without any server."""
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import polars as pl
+from jinja2 import Environment
+from matplotlib.figure import Figure
+
+from ml.plots.figures import render_png
+
+_TEMPLATE = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string("""\
+<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{{ title }}</title>
+<style>
+body { font: 15px/1.45 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
+h1 { font-size: 1.4rem } h2 { font-size: 1.05rem; margin-top: 2rem }
+pre { background: #f6f7f9; padding: 1rem; overflow-x: auto; font-size: .8rem }
+table { border-collapse: collapse; font-size: .85rem }
+td, th { padding: .15rem .8rem .15rem 0; text-align: left } td.number { text-align: right }
+.alarm { color: #b3261e; font-weight: 600 } .calm { color: #2e7d32; font-weight: 600 }
+img { max-width: 100%; height: auto }
+</style>
+<h1>{{ title }}</h1>
+{% if alarms %}
+<p class="alarm">{{ alarms | length }} of {{ signals | length }} signals alarm</p>
+{% else %}
+<p class="calm">None of {{ signals | length }} signals alarms</p>
+{% endif %}
+{% for panel in panels %}
+<h2>{{ panel.title }}</h2>
+<img alt="{{ panel.title }}" src="data:image/png;base64,{{ panel.image }}">
+{% endfor %}
+<h2>Signals</h2>
+<table>
+<tr><th>signal<th>of<th>statistic<th>limit<th>rows
+{% for row in alarms + calm %}
+<tr{% if row.is_alarm %} class="alarm"{% endif %}><td>{{ row.signal }}<td>{{ row.subject }}
+<td class="number">{{ "%.3f" | format(row.statistic) }}
+<td class="number">{{ "%.3f" | format(row.limit) }}
+<td class="number">{{ "{:,}".format(row.n_rows) }}
+{% endfor %}
+</table>
+<h2>In words</h2>
+<pre>{{ summary }}</pre>
+</html>
+""")
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A titled figure."""
+
+    title: str
+    figure: Figure
+
+
+def render_page(*, title: str, summary: str, signals: pl.DataFrame, panels: Sequence[Panel]) -> str:
+    """Return the page.
+
+    Parameters
+    ----------
+    title
+        Heading.
+    summary
+        The night in words.
+    signals
+        Monitoring rows; alarms are shown first.
+    panels
+        Figures, embedded.
+
+    Returns
+    -------
+    str
+        HTML with everything in it.
+    """
+    rows = signals.to_dicts()
+    return _TEMPLATE.render(
+        title=title,
+        summary=summary,
+        signals=rows,
+        alarms=[row for row in rows if row["is_alarm"]],
+        calm=[row for row in rows if not row["is_alarm"]],
+        panels=[
+            {"title": each.title, "image": base64.b64encode(render_png(each.figure)).decode()}
+            for each in panels
+        ],
+    )
