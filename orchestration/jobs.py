@@ -84,6 +84,7 @@ weekly_training = dg.define_asset_job(
         "uplift_heads",
         "action_plan",
         "policy_values",
+        "budget_curve",
         "evaluation_record",
         "champion",
     ),

@@ -254,6 +254,19 @@ class EvaluationRecord(dy.Schema):
     programme_hash = dy.String(nullable=False)
 
 
+class BudgetCurve(dy.Schema):
+    """One row per policy and budget: its net value over no-offer, currency per decision."""
+
+    policy = dy.String(primary_key=True)
+    budget_per_decision = dy.Float64(primary_key=True, min=0)
+    shadow_price = dy.Float64(nullable=False, min=0)
+    cost = dy.Float64(nullable=False)
+    incremental_net_value = dy.Float64(nullable=False)
+    low = dy.Float64(nullable=False)
+    high = dy.Float64(nullable=False)
+    level = dy.Float64(nullable=False)
+
+
 class Promotion(dy.Schema):
     """One row: what the gate's record of the date came to."""
 

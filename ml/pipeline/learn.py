@@ -15,6 +15,7 @@ from ml.pipeline.policies import (
     BudgetedPolicy,
     LifecycleRule,
     Scorer,
+    Scores,
     UpliftScorer,
     count_inactive_days,
 )
@@ -124,14 +125,8 @@ def fit_lifecycle_rule(
 def _freeze(
     scorer: Scorer, snapshot: Snapshot, *, programme: Programme, actions: ActionSet
 ) -> BudgetedPolicy:
-    """Return the scorer's policy with its cut solved on training decisions.
-
-    With the reserve of a night of the log's mean size, as the nights that it decides will have.
-    """
+    """Return the scorer's policy with its cut solved on training decisions."""
     contexts = snapshot.training.contexts
-    n_night = snapshot.n_per_night
-    n_nights = max(1, contexts.frame["decision_date"].n_unique())
-    n_solved = max(1, min(n_night, round(snapshot.training.n_decisions / n_nights)))
     policy = BudgetedPolicy(
         scorer=scorer,
         actions=actions,
@@ -139,10 +134,50 @@ def _freeze(
         schema_hash=contexts.schema_hash,
         floor=programme.propensity_floor,
     )
-    return policy.spend(
+    return freeze_cut(
+        policy,
+        snapshot,
         scorer.score(contexts),
+        budget_per_decision=programme.budget_per_decision,
+    )
+
+
+def freeze_cut(
+    policy: BudgetedPolicy, snapshot: Snapshot, scores: Scores, *, budget_per_decision: float
+) -> BudgetedPolicy:
+    """Return a policy whose cut spends a budget on the training decisions.
+
+    With the reserve of a night of the log's mean size, as the nights that it decides will have.
+
+    Parameters
+    ----------
+    policy
+        Its own cut is not used.
+    snapshot
+        The log.
+    scores
+        Of the training decisions.
+    budget_per_decision
+        Currency.
+
+    Returns
+    -------
+    BudgetedPolicy
+        Frozen: to be valued elsewhere.
+
+    Raises
+    ------
+    BudgetError
+        If exploration alone costs more.
+    """
+    contexts = snapshot.training.contexts
+    n_night = snapshot.n_per_night
+    n_nights = max(1, contexts.frame["decision_date"].n_unique())
+    n_solved = max(1, min(n_night, round(snapshot.training.n_decisions / n_nights)))
+    return policy.spend(
+        scores,
         contexts.eligible,
-        budget=programme.budget_per_decision * contexts.n_customers,
+        budget=budget_per_decision * contexts.n_customers,
         is_solved_on=np.ones(contexts.n_customers, dtype=bool),
         typical_night=(n_night, n_solved),
     )

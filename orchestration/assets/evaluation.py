@@ -1,7 +1,7 @@
 """Validate: policies valued on the evaluation cohort, the gate, and the champion.
 
-Reads: lake marts, randomisation_checks, versions of assignment_policy. Writes: lake policy_values
-and evaluation_record and promotions, the champion alias.
+Reads: lake marts, randomisation_checks, versions of assignment_policy. Writes: lake policy_values,
+budget_curve, evaluation_record, promotions, champion_changes, the champion alias.
 """
 
 from collections.abc import Iterator
@@ -11,10 +11,11 @@ import dagster as dg
 import polars as pl
 
 from ml.core.errors import PromotionError
-from ml.core.schemas import EvaluationRecord, PolicyValues, Promotion
+from ml.core.schemas import BudgetCurve, EvaluationRecord, PolicyValues, Promotion
+from ml.pipeline.budget_curve import trace_budget
 from ml.pipeline.identify import is_randomisation_sound
 from ml.pipeline.validate import Evaluation, evaluate_candidate, verify_promotion
-from ml.plots.figures import plot_policy_values
+from ml.plots.figures import plot_budget_curve, plot_gate, plot_policy_values
 from orchestration.assets.embedding import embed_figure, tabulate
 from orchestration.assets.snapshots import find_training_date, newest_night, read_snapshot
 from orchestration.champions import promote
@@ -28,6 +29,13 @@ from orchestration.resources import Governance, Mlflow, ProgrammeFile
             "policy_values",
             deps=["uplift_heads", "lifecycle_rule", "randomisation_checks"],
             description="Value, cost and net value of every policy by IPS, SNIPS and DR.",
+            group_name="validate",
+            kinds={"polars"},
+        ),
+        dg.AssetSpec(
+            "budget_curve",
+            deps=["uplift_heads", "lifecycle_rule", "randomisation_checks"],
+            description="What candidate and champion are worth at other budgets, as deployed.",
             group_name="validate",
             kinds={"polars"},
         ),
@@ -86,6 +94,16 @@ def policy_evaluation(
     )
     row = evaluation.record.row(0, named=True)
     figure = plot_policy_values(evaluation.policy_values, currency=settings.currency)
+    traced = trace_budget(
+        snapshot, candidate=candidate.policy, champion=champion.policy, programme=settings
+    )
+    curve = lake.write(traced, "budget_curve", training_date, schema=BudgetCurve)
+    curve_figure = plot_budget_curve(
+        traced, budget=settings.budget_per_decision, currency=settings.currency
+    )
+    gate_figure = plot_gate(
+        evaluation.record, harm_tolerance=settings.harm_tolerance, currency=settings.currency
+    )
     with track_run(
         mlflow.tracking_uri,
         experiment=mlflow.experiment,
@@ -101,6 +119,8 @@ def policy_evaluation(
             {name: float(value) for name, value in row.items() if isinstance(value, float)}
         )
         run.log_figure(figure, "policy_values.png")
+        run.log_figure(curve_figure, "budget_curve.png")
+        run.log_figure(gate_figure, "gate.png")
         run.log_text(evaluation.record.write_json(), "evaluation_record.json")
     yield dg.MaterializeResult(
         asset_key="policy_values",
@@ -112,6 +132,14 @@ def policy_evaluation(
                     "policy", "reward", "incremental_value", "incremental_low", "incremental_high"
                 )
             ),
+        },
+    )
+    yield dg.MaterializeResult(
+        asset_key="budget_curve",
+        metadata={
+            **describe([curve], BudgetCurve),
+            "net_value_by_budget": embed_figure(curve_figure),
+            "curve": tabulate(traced),
         },
     )
     yield dg.MaterializeResult(
@@ -135,7 +163,10 @@ def policy_evaluation(
         check_name="candidate_is_proven_better",
         passed=row["is_passed"],
         severity=dg.AssetCheckSeverity.WARN,
-        metadata={"reasons": dg.MetadataValue.json(row["reasons"])},
+        metadata={
+            "reasons": dg.MetadataValue.json(row["reasons"]),
+            "gate": embed_figure(gate_figure),
+        },
     )
 
 

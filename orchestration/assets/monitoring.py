@@ -22,6 +22,7 @@ from ml.pipeline.monitor import (
 )
 from ml.plots.figures import (
     plot_assignments,
+    plot_budget_curve,
     plot_cost_watch,
     plot_effect_watch,
     plot_policy_values,
@@ -132,6 +133,17 @@ def nightly_summary(
             Panel(
                 f"Policies on the evaluation customers, {valued[-1]}",
                 plot_policy_values(values, currency=settings.currency),
+            )
+        )
+    traced = [day for day in lake.dates("budget_curve") if day <= night]
+    if traced:
+        curve = lake.read("budget_curve", traced[-1])
+        panels.append(
+            Panel(
+                f"Net value at other budgets, {traced[-1]}",
+                plot_budget_curve(
+                    curve, budget=settings.budget_per_decision, currency=settings.currency
+                ),
             )
         )
     page = Path(reports.root) / f"{night}.html"

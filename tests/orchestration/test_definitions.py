@@ -32,6 +32,7 @@ GROUPS = {
     "decide": {"assignment_table", "holdout"},
     "validate": {
         "policy_values",
+        "budget_curve",
         "evaluation_record",
         "champion",
         "monitoring",

@@ -1,0 +1,94 @@
+"""Validate: what a policy would be worth at other budgets, as deployed at each."""
+
+import numpy as np
+import polars as pl
+
+from ml.core.errors import BudgetError
+from ml.core.programme import Programme
+from ml.core.schemas import BudgetCurve
+from ml.ope.estimators import find_estimator, weigh_decisions
+from ml.ope.intervals import estimate_mean
+from ml.pipeline.learn import freeze_cut
+from ml.pipeline.policies import AlignedPolicy, BudgetedPolicy
+from ml.pipeline.snapshots import Snapshot
+from ml.pipeline.validate import SingleAction, expect_rewards
+
+SHARES = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0)
+
+
+def trace_budget(
+    snapshot: Snapshot,
+    *,
+    candidate: BudgetedPolicy,
+    champion: BudgetedPolicy,
+    programme: Programme,
+    shares: tuple[float, ...] = SHARES,
+) -> pl.DataFrame:
+    """Return what candidate and champion are worth over no-offer at several budgets.
+
+    At each budget the cut is solved anew on the training customers and frozen; pruning, the reserve
+    and exploration are those of the deployed policy. Valued on the evaluation customers by DR,
+    paired with no-offer, intervals clustered by customer (Sverdrup, Wu, Athey and Wager 2025, whose
+    Qini curves have several actions and costs, too).
+
+    Parameters
+    ----------
+    snapshot
+        The log.
+    candidate, champion
+        The candidate's heads are the outcome model.
+    programme
+        Its budget is share 1.
+    shares
+        Of that budget.
+
+    Returns
+    -------
+    pl.DataFrame
+        BudgetCurve rows; a budget that doesn't pay for exploration has none.
+    """
+    logged, trained = snapshot.evaluation, snapshot.training.contexts
+    expected = expect_rewards(candidate, logged)
+    contribute = find_estimator("dr").contribute
+    rewards = {"net_value": logged.net_value, "cost": logged.cost}
+
+    def value(policy: np.ndarray, reward: str) -> np.ndarray:
+        decisions = weigh_decisions(
+            rewards[reward],
+            policy=policy,
+            action=logged.action,
+            propensity=logged.propensity,
+            expected_reward=expected[reward],
+        )
+        return contribute(decisions, np.inf)
+
+    nothing = SingleAction(0).probabilities(logged.contexts)
+    base = {reward: value(nothing, reward) for reward in rewards}
+    rows = []
+    for name, policy in (("champion", champion), ("candidate", candidate)):
+        seen = AlignedPolicy(policy, candidate.actions, programme)
+        on_training, on_evaluation = seen.score(trained), seen.score(logged.contexts)
+        for share in shares:
+            budget = share * programme.budget_per_decision
+            try:
+                frozen = freeze_cut(policy, snapshot, on_training, budget_per_decision=budget)
+            except BudgetError:
+                continue
+            deployed = frozen.mix(on_evaluation, logged.contexts.eligible)
+            net, cost = (
+                estimate_mean(value(deployed, reward) - base[reward], logged.customer)
+                for reward in ("net_value", "cost")
+            )
+            rows.append(
+                {
+                    "policy": name,
+                    "budget_per_decision": budget,
+                    "shadow_price": frozen.cut.shadow_price,
+                    "cost": cost.value,
+                    "incremental_net_value": net.value,
+                    "low": net.low,
+                    "high": net.high,
+                    "level": net.level,
+                }
+            )
+    return BudgetCurve.validate(pl.DataFrame(rows, schema=BudgetCurve.create_empty().schema))
