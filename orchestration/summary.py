@@ -90,7 +90,10 @@ def _describe_experiment(lake: Lake, programme: Programme) -> Iterator[str]:
     if not days:
         return
     effects = lake.read("experiment_effects", days[-1])
-    yield f"Unadjusted effects against no-offer, matured decisions until {days[-1]} (95 % interval)"
+    yield (
+        f"Unadjusted effects of assigning an offer, not none; matured until {days[-1]} "
+        "(95 % interval)"
+    )
     for row in effects.filter(pl.col("outcome").is_in(["spend", "visit"])).iter_rows(named=True):
         unit = programme.currency if row["outcome"] == "spend" else "share"
         yield (

@@ -330,7 +330,11 @@ class RandomisationChecks(dy.Schema):
 
 
 class ExperimentEffects(dy.Schema):
-    """One row per offer and outcome: unadjusted difference to no-offer."""
+    """One row per offer and outcome: unadjusted difference to no-offer.
+
+    ``effect`` is of being assigned the offer, ``complier_effect`` of receiving it among those whom
+    it reaches when assigned; None where deliveries don't say.
+    """
 
     action_id = dy.String(primary_key=True)
     outcome = dy.String(primary_key=True)
@@ -340,6 +344,9 @@ class ExperimentEffects(dy.Schema):
     standard_error = dy.Float64(nullable=False)
     low = dy.Float64(nullable=False)
     high = dy.Float64(nullable=False)
+    complier_effect = dy.Float64(nullable=True)
+    complier_low = dy.Float64(nullable=True)
+    complier_high = dy.Float64(nullable=True)
 
 
 class ActionPlan(dy.Schema):

@@ -15,6 +15,7 @@ from ml.core.errors import SupportError
 LEVEL = 0.95
 N_RESAMPLES = 1_000
 N_BLOCKS = 1_000
+_SPARSENESS = 4
 
 
 @dataclass(frozen=True)
@@ -90,8 +91,15 @@ def sum_by_customer(values: np.ndarray, customer: np.ndarray) -> CustomerSums:
     SupportError
         With fewer than two customers.
     """
-    _, cluster = np.unique(customer, return_inverse=True)
-    sums = CustomerSums(np.bincount(cluster, weights=values), np.bincount(cluster).astype(float))
+    if not len(customer):
+        raise SupportError("no decision: an interval needs at least two customers")
+    first, last = int(customer.min()), int(customer.max())
+    cluster = customer - first
+    if last - first > _SPARSENESS * len(customer):
+        cluster = np.unique(customer, return_inverse=True)[1]
+    count = np.bincount(cluster)
+    is_seen = count > 0
+    sums = CustomerSums(np.bincount(cluster, weights=values)[is_seen], count[is_seen].astype(float))
     if len(sums.total) < 2:
         raise SupportError(f"{len(sums.total)} customers: an interval needs at least two")
     return sums

@@ -16,15 +16,7 @@ from ml.core.errors import LandingError
 from ml.core.hashing import hash_text, hash_uniform
 from ml.core.logged import LoggedDecisions
 from ml.core.programme import Programme
-from ml.core.schemas import (
-    DeliveredFiles,
-    ExperimentEffects,
-    IngestionCounts,
-    Quarantine,
-    RandomisationChecks,
-)
-from ml.ope.estimators import contrast_actions
-from ml.ope.intervals import estimate_mean
+from ml.core.schemas import DeliveredFiles, IngestionCounts, Quarantine, RandomisationChecks
 
 RANDOMISATION_ALPHA = 0.001
 
@@ -210,61 +202,6 @@ def is_randomisation_sound(checks: pl.DataFrame) -> bool:
     """Return whether sample ratios and balance hold; a low floor alone doesn't unsound a log."""
     decisive = checks.filter(pl.col("check").is_in(["sample_ratio", "balance"]))
     return decisive.height > 0 and bool(decisive["is_passed"].all())
-
-
-def estimate_experiment_effects(logged: LoggedDecisions, *, actions: ActionSet) -> pl.DataFrame:
-    """Estimate each offer's unadjusted effect on spend, visits, value and cost.
-
-    Self-normalised by the logged propensities, so with constant propensities it is exactly the
-    difference of the arms' means. Intervals are clustered by customer.
-
-    Parameters
-    ----------
-    logged
-        Matured decisions whose contexts carry the outcome columns.
-    actions
-        Names.
-
-    Returns
-    -------
-    pl.DataFrame
-        ExperimentEffects.
-    """
-    frame = logged.contexts.frame
-    outcomes = {
-        "spend": frame["spend"].to_numpy(),
-        "visit": (frame["visits"] > 0).to_numpy().astype(float),
-        "value": logged.value,
-        "cost": logged.cost,
-    }
-    rows = []
-    for action, name in enumerate(actions.action_ids):
-        keep = logged.contexts.eligible[:, action] & logged.contexts.eligible[:, 0]
-        possible = logged.take(keep)
-        n_offered = int((possible.action == action).sum())
-        n_control = int((possible.action == 0).sum())
-        if action == 0 or not n_offered or not n_control:
-            continue
-        for outcome, values in outcomes.items():
-            difference = contrast_actions(
-                values[keep], possible.action, possible.propensity, chosen=action, against=0
-            )
-            estimate = estimate_mean(difference, possible.customer)
-            rows.append(
-                {
-                    "action_id": name,
-                    "outcome": outcome,
-                    "n_offered": n_offered,
-                    "n_control": n_control,
-                    "effect": estimate.value,
-                    "standard_error": estimate.standard_error,
-                    "low": estimate.low,
-                    "high": estimate.high,
-                }
-            )
-    return ExperimentEffects.validate(
-        pl.DataFrame(rows, schema=ExperimentEffects.create_empty().schema)
-    )
 
 
 def _standardise(sums: np.ndarray, variances: np.ndarray) -> np.ndarray:

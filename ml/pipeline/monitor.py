@@ -12,6 +12,7 @@ from ml.core.actions import ActionSet
 from ml.core.policy import FROZEN
 from ml.core.programme import Programme
 from ml.core.schemas import Monitoring
+from ml.ope.diagnostics import diagnose_tail
 from ml.ope.estimators import contrast_actions
 from ml.ope.intervals import estimate_mean
 
@@ -30,9 +31,8 @@ FEATURES = (
     "spend_28d",
     "days_since_visit",
     "days_since_purchase",
-    "redemptions_28d",
-    "offers_28d",
 )
+"""What customers do; what the loop itself sends changes with every promotion."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def trace_effects(recent: pl.DataFrame) -> pl.DataFrame:
     -------
     pl.DataFrame
         action_id, outcome, n_offered, effect, standard_error; only offers with at least
-        ``MINIMUM_ROWS`` decisions.
+        ``MINIMUM_ROWS`` decisions, whose tails allow an interval.
     """
     rows = []
     outcomes = {
@@ -168,12 +168,12 @@ def trace_effects(recent: pl.DataFrame) -> pl.DataFrame:
         could = eligible.list.contains(name).to_numpy()
         taken = np.where((action == name).to_numpy(), 1, np.where(action == "no_offer", 0, 2))
         for outcome, values in outcomes.items():
-            estimate = estimate_mean(
-                contrast_actions(
-                    values[could], taken[could], propensity[could], chosen=1, against=0
-                ),
-                customer[could],
+            contrast = contrast_actions(
+                values[could], taken[could], propensity[could], chosen=1, against=0
             )
+            if diagnose_tail(contrast, customer[could]).reasons:
+                continue
+            estimate = estimate_mean(contrast, customer[could])
             rows.append((name, outcome, counts[name], estimate.value, estimate.standard_error))
     columns = ["action_id", "outcome", "n_offered", "effect", "standard_error"]
     types = [pl.String, pl.String, pl.Int64, pl.Float64, pl.Float64]

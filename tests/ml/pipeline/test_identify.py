@@ -9,7 +9,6 @@ from ml.contract.screening import NOTHING_KNOWN
 from ml.core.logged import build_logged_decisions
 from ml.pipeline.identify import (
     check_randomisation,
-    estimate_experiment_effects,
     is_randomisation_sound,
     mark_customers,
     screen_night,
@@ -52,17 +51,6 @@ def test_a_low_floor_is_reported_but_does_not_unsound_the_log():
     checks = _check(rows)
     assert not checks.filter(pl.col("check") == "propensity_floor")["is_passed"].item()
     assert is_randomisation_sound(checks)
-
-
-def test_constant_propensities_give_the_difference_of_means():
-    rows, _ = make_rows(7)
-    effects = estimate_experiment_effects(_logged(rows), actions=ACTIONS)
-    for outcome in ("value", "cost", "spend"):
-        means = dict(rows.group_by("action_id").agg(pl.col(outcome).mean()).iter_rows())
-        ours = effects.filter(
-            (pl.col("action_id") == "email_coupon_2") & (pl.col("outcome") == outcome)
-        )["effect"].item()
-        assert ours == pytest.approx(means["email_coupon_2"] - means["no_offer"], abs=1e-9)
 
 
 def test_marks_follow_their_shares_and_holdout_is_never_evaluated():

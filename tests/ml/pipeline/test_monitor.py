@@ -9,6 +9,7 @@ from known_log import PROGRAMME
 from ml.core.actions import ActionSet
 from ml.pipeline.monitor import (
     CUSUM_LIMIT,
+    FEATURES,
     TOLERANCE,
     WINDOW_DAYS,
     Watched,
@@ -74,9 +75,7 @@ def _live(*, n_nights=28, n=400, dearer=1.0, worn=1.0, drift_night=0, seed=1, ve
 
 def _due(n=500, shift=0.0, seed=2):
     random = np.random.default_rng(seed)
-    names = ("visits_28d", "purchases_28d", "spend_28d", "days_since_visit")
-    more = ("days_since_purchase", "redemptions_28d", "offers_28d")
-    return pl.DataFrame({name: random.normal(size=n) + shift for name in (*names, *more)})
+    return pl.DataFrame({name: random.normal(size=n) + shift for name in FEATURES})
 
 
 CALM = Watched(
