@@ -11,6 +11,7 @@ from datetime import date
 from pathlib import Path
 
 import polars as pl
+import pytest
 from comparing import find_differences
 from conftest import ROOT, clean_environment
 from dagster import DagsterRunStatus
@@ -56,6 +57,7 @@ def _connect(port):
     raise AssertionError("the webserver did not come up")
 
 
+@pytest.mark.slow
 def test_two_nights_a_training_from_the_ui_and_a_reader_at_once(third_night, tmp_path):
     home = tmp_path / "home"
     shutil.copytree(third_night.base, home)

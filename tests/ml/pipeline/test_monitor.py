@@ -176,7 +176,7 @@ def test_doubled_costs_alarm_within_three_matured_nights_and_calm_lives_rarely_d
             for name in ("rise", "fall")
         )
         > CUSUM_LIMIT
-        for seed in range(30)
+        for seed in range(10)
     )
     assert false == 0
 
