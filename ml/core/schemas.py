@@ -239,6 +239,8 @@ class EvaluationRecord(dy.Schema):
         nullable=False,
     )
     promise_slope = dy.Float64(nullable=True)
+    offer_share = dy.Float64(nullable=False, min=0, max=1)
+    logged_offer_share = dy.Float64(nullable=False, min=0, max=1)
     expected_cost = dy.Float64(nullable=False)
     budget_per_decision = dy.Float64(nullable=False)
     effective_sample_size = dy.Float64(nullable=False)

@@ -19,6 +19,8 @@ def gather_evidence(
     promise_slope_high: float | None,
     budget_per_decision: float,
     harm_tolerance: float,
+    offer_share: float,
+    logged_offer_share: float,
     is_randomisation_sound: bool,
     has_feature_contract: bool,
 ) -> GateEvidence:
@@ -43,6 +45,8 @@ def gather_evidence(
         promised.
     budget_per_decision, harm_tolerance
         Currency per decision.
+    offer_share, logged_offer_share
+        Of decisions: what the candidate sends, and the most that the log sent.
     is_randomisation_sound, has_feature_contract
         Verdicts of the other checks.
 
@@ -72,6 +76,8 @@ def gather_evidence(
             if len(np.unique(customer[rows])) > 1
         },
         harm_tolerance=harm_tolerance,
+        offer_share=offer_share,
+        logged_offer_share=logged_offer_share,
         promise_slope=promise_slope,
         promise_slope_high=promise_slope_high,
         is_randomisation_sound=is_randomisation_sound,

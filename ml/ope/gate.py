@@ -12,6 +12,7 @@ from ml.ope.intervals import Estimate
 ERROR_RATE = 0.05
 HARM_LEVEL = 0.80
 SMALLEST_PROMISE_SLOPE = 0.5
+MOST_OFFERS_RATIO = 1.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +24,8 @@ class GateEvidence:
     ``HARM_LEVEL``, whose upper end is a one-sided 90 % bound. ``support`` is the log's of the
     candidate, ``tail`` the difference's. ``promise_slope``: realised over promised gain, by
     regression, and its 95 % upper end; None where nothing personal is promised.
+    ``offer_share``: of decisions, how many the candidate sends an offer; ``logged_offer_share``:
+    the most that the log sent over four weeks.
     """
 
     gate_number: int
@@ -33,6 +36,8 @@ class GateEvidence:
     tail: TailReport
     lifecycle_differences: Mapping[str, Estimate]
     harm_tolerance: float
+    offer_share: float
+    logged_offer_share: float
     promise_slope: float | None
     promise_slope_high: float | None
     is_randomisation_sound: bool
@@ -115,6 +120,12 @@ def decide_promotion(evidence: GateEvidence) -> Verdict:
             "promises not kept: a promised unit of net value brings "
             f"{evidence.promise_slope or 0:.2f} (at most {highest or 0:.2f}), below "
             f"{SMALLEST_PROMISE_SLOPE:g}",
+        ),
+        (
+            evidence.offer_share <= MOST_OFFERS_RATIO * evidence.logged_offer_share,
+            f"sends more than the log supports: an offer in {evidence.offer_share:.1%} of "
+            f"decisions, the log at most in {evidence.logged_offer_share:.1%} over four weeks; "
+            "what so many do to later decisions was never seen: explore at that rate, or spend less",
         ),
         (
             evidence.is_randomisation_sound,

@@ -155,6 +155,8 @@ def evaluate_candidate(
             for name, each in evidence.lifecycle_differences.items()
         ],
         "promise_slope": evidence.promise_slope,
+        "offer_share": evidence.offer_share,
+        "logged_offer_share": evidence.logged_offer_share,
         "expected_cost": evidence.expected_cost.value,
         "budget_per_decision": programme.budget_per_decision,
         "effective_sample_size": support.effective_sample_size,
@@ -267,9 +269,25 @@ def _gather_evidence(
         promise_slope_high=slope.high if has_promise else None,
         budget_per_decision=programme.budget_per_decision,
         harm_tolerance=programme.harm_tolerance,
+        offer_share=float((1 - policy[:, 0]).mean()),
+        logged_offer_share=_find_most_offers(logged),
         is_randomisation_sound=is_randomisation_sound,
         has_feature_contract=has_feature_contract,
     )
+
+
+def _find_most_offers(logged: LoggedDecisions) -> float:
+    """Return the largest share of decisions that the log sent an offer over four weeks."""
+    shares = (
+        logged.contexts.frame.select("decision_date")
+        .with_columns(is_offer=pl.Series(logged.action > 0))
+        .sort("decision_date")
+        .group_by_dynamic("decision_date", every="1w", period="4w", closed="left")
+        .agg(pl.col("is_offer").mean(), pl.len())
+    )
+    # Windows that reach beyond the log's end hold too few to compare with.
+    full = shares.filter(pl.col("len") >= 0.5 * pl.col("len").max())
+    return float(full["is_offer"].to_numpy().max())
 
 
 def _promise(policy: np.ndarray, expected: np.ndarray) -> np.ndarray:

@@ -113,6 +113,8 @@ def judge(log: Log, *, gate_number: int) -> Judged:
         promise_slope_high=None,
         budget_per_decision=1.0,
         harm_tolerance=0.05,
+        offer_share=float((1 - policy[:, 0]).mean()),
+        logged_offer_share=1.0,
         is_randomisation_sound=True,
         has_feature_contract=True,
     )
