@@ -58,7 +58,7 @@ class _Mixed:
         return np.asarray(policy)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Living:
     """A fixed policy as a contender of the loop: every night the same probabilities."""
 

@@ -8,7 +8,7 @@ from scipy import stats
 
 from ml.core.errors import SupportError
 from ml.ope.estimators import effective_sample_size, weigh
-from ml.ope.intervals import Estimate, estimate_mean, sum_by_customer
+from ml.ope.intervals import estimate_mean, sum_by_customer
 
 MINIMUM_EFFECTIVE_SAMPLE_SIZE = 300.0
 PROPENSITY_DEVIATIONS = 4.0
@@ -16,6 +16,8 @@ LARGEST_WEIGHT_SHARE = 0.05
 THIN_PROPENSITY = 0.01
 SKEWNESS_LIMIT = 0.10
 _UNSUPPORTED_MASS = 0.01
+_TESTED_SIZE = 30.0
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,8 @@ class SupportReport:
     below 1 %, ``unsupported_mass`` of those it could not take; both None without the log's full
     vectors. ``action_decisions``, shape (K,): decisions that took the action; ``action_weight``,
     shape (K,): the mean of 1{a_i = a} / propensity where the action was eligible, 1 if the
-    propensities are right. ``reasons`` say why the policy's value can't be trusted; empty where it
-    can.
+    propensities are right, NaN where it was hardly taken. ``reasons`` say why the policy's value
+    can't be trusted; empty where it can.
     """
 
     effective_sample_size: float
@@ -155,9 +157,7 @@ def diagnose_support(
     total = float(weight.sum())
     mean = estimate_mean(weight, customer)
     taken = [
-        _weigh_action(
-            number, customer, action, propensity, None if eligible is None else eligible[:, number]
-        )
+        _weigh_action(number, action, propensity, None if eligible is None else eligible[:, number])
         for number in range(len(action_ids))
     ]
     size = effective_sample_size(weight)
@@ -184,16 +184,16 @@ def diagnose_support(
             f"{LARGEST_WEIGHT_SHARE:.0%}",
         ),
         (
-            not _is_off(mean),
+            not _is_off(mean.value, mean.standard_error),
             f"propensities doubtful: the mean importance weight is {mean.value:.3f}, more than "
             f"{PROPENSITY_DEVIATIONS:.0f} standard errors ({mean.standard_error:.4f}) from 1",
         ),
         *(
             (
-                not _is_off(each),
-                f"propensities doubtful: decisions that took {name} stand for {each.value:.3f} "
+                not _is_off(*each),
+                f"propensities doubtful: decisions that took {name} stand for {each[0]:.3f} "
                 f"times the decisions that could, more than {PROPENSITY_DEVIATIONS:.0f} standard "
-                f"errors ({each.standard_error:.4f}) from 1",
+                f"errors ({each[1]:.4f}) from 1",
             )
             for name, each in zip(action_ids, taken, strict=True)
             if each is not None
@@ -221,29 +221,32 @@ def diagnose_support(
         thin_mass=thin,
         unsupported_mass=unsupported,
         action_decisions=np.bincount(action, minlength=len(action_ids)),
-        action_weight=np.array([np.nan if each is None else each.value for each in taken]),
+        action_weight=np.array([np.nan if each is None else each[0] for each in taken]),
         reasons=tuple(reason for holds, reason in criteria if not holds),
     )
 
 
 def _weigh_action(
-    number: int,
-    customer: np.ndarray,
-    action: np.ndarray,
-    propensity: np.ndarray,
-    could: np.ndarray | None,
-) -> Estimate | None:
-    """Return the mean of 1{a_i = a} / propensity over decisions that could take an action."""
-    values = (action == number) / propensity
-    if could is not None:
-        values, customer = values[could], customer[could]
-    # An action that was never taken is a matter of support, and has no error to judge it by.
-    return estimate_mean(values, customer) if values.any() and np.ptp(customer) > 0 else None
+    number: int, action: np.ndarray, propensity: np.ndarray, could: np.ndarray | None
+) -> tuple[float, float] | None:
+    """Return the mean of 1{a_i = a} / propensity and its standard error if the mean is 1.
+
+    Given the past every term has mean 1 and variance 1 / propensity - 1, whose mean over all who
+    could take the action is that over those who did, weighted. An error from the terms themselves
+    would be small where an action was taken less often than it should.
+    """
+    n_possible = len(action) if could is None else int(could.sum())
+    taken = 1.0 / propensity[action == number]
+    # An action that was hardly taken is a matter of support.
+    if effective_sample_size(taken) < _TESTED_SIZE:
+        return None
+    variance = max(float(taken @ taken) / float(taken.sum()) - 1.0, 0.0)
+    return float(taken.sum()) / n_possible, float(np.sqrt(variance / n_possible))
 
 
-def _is_off(mean: Estimate) -> bool:
+def _is_off(mean: float, error: float) -> bool:
     """Return whether a mean that should be 1 is too far from it."""
-    return abs(mean.value - 1) > PROPENSITY_DEVIATIONS * mean.standard_error
+    return abs(mean - 1) > PROPENSITY_DEVIATIONS * error + _ROUNDING
 
 
 def _find_imbalance(
@@ -267,7 +270,10 @@ def _find_imbalance(
     squared = standard**2
     scores = np.zeros((n_actions, features.shape[1]))
     for number in range(n_actions):
-        surprise = (action == number) / propensity - 1.0
+        taken = action == number
+        if effective_sample_size(1.0 / propensity[taken]) < _TESTED_SIZE:
+            continue
+        surprise = taken / propensity - 1.0
         if eligible is not None:
             surprise = np.where(eligible[:, number], surprise, 0.0)
         error = np.sqrt(squared.T @ surprise**2)

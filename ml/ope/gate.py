@@ -125,7 +125,7 @@ def decide_promotion(evidence: GateEvidence) -> Verdict:
             evidence.offer_share <= MOST_OFFERS_RATIO * evidence.logged_offer_share,
             f"sends more than the log supports: an offer in {evidence.offer_share:.1%} of "
             f"decisions, the log at most in {evidence.logged_offer_share:.1%} over four weeks; "
-            "what so many do to later decisions was never seen: explore at that rate, or spend less",
+            "what so many do to later decisions was never seen: explore more, or spend less",
         ),
         (
             evidence.is_randomisation_sound,
