@@ -29,7 +29,7 @@ STAMP := $(VENV)/.installed
 LIFTLOOP := LIFTLOOP_HOME=$(abspath $(HOME_DIR)) OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m orchestration.commands
 
 .DEFAULT_GOAL := help
-.PHONY: help install nightly approve rollback freeze unfreeze validate restore erase plan-exploration world loop study-gate study-effects bench test test-slow check fix ui clean
+.PHONY: help install nightly approve rollback freeze unfreeze validate restore erase plan-exploration world loop study-gate study-drift study-forward study-effects bench test test-slow check fix ui clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -78,6 +78,12 @@ loop: $(STAMP) ## Live the loop against oracle, rule, random (NIGHTS=30 WORLD=; 
 
 study-gate: $(STAMP) ## Judge intervals and the gate by known truths (QUICK=1: a minute)
 	@OMP_NUM_THREADS=1 POLARS_MAX_THREADS=1 $(BIN)/python -W ignore -m benchmarks.studies.gate $(if $(QUICK),--quick)
+
+study-drift: $(STAMP) ## How soon monitoring notices drifts, and its false alarms (SEEDS=50 QUICK=1)
+	@OMP_NUM_THREADS=1 POLARS_MAX_THREADS=1 $(BIN)/python -W ignore -m benchmarks.studies.drift $(if $(SEEDS),--seeds $(SEEDS)) $(if $(QUICK),--quick)
+
+study-forward: $(STAMP) ## One-step policy values against living by eight policies (SEEDS=10 QUICK=1)
+	@OMP_NUM_THREADS=1 POLARS_MAX_THREADS=1 $(BIN)/python -W ignore -m benchmarks.studies.forward $(if $(SEEDS),--seeds $(SEEDS)) $(if $(QUICK),--quick)
 
 study-effects: $(STAMP) ## Judge selected heads against the truth (SEEDS=20; CAUSALML=its python)
 	@OMP_NUM_THREADS=1 POLARS_MAX_THREADS=1 $(BIN)/python -W ignore -m benchmarks.studies.effects $(if $(SEEDS),--seeds $(SEEDS)) $(if $(CAUSALML),--peers --causalml '$(CAUSALML)')

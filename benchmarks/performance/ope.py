@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from ml.ope.intervals import N_RESAMPLES
+from ml.ope.intervals import N_RESAMPLES, bootstrap_mean, bound_by_likelihood, estimate_mean
 from ml.ope.sums import LogPart, PolicySums, read_parts, sum_log
 
 _SCRIPT = Path(__file__).with_name("ope_peer.py")
@@ -71,6 +71,7 @@ def measure(n: int, n_actions: int, obp: str, n_peer_resamples: int) -> dict[str
     started = time.process_time()
     summed.bootstrap(seed=1)
     figures["interval_cpu"] = time.process_time() - started
+    figures["clustered_cost_ratio"] = _compare_clustering(part)
     with tempfile.TemporaryDirectory() as folder:
         if obp:
             peer = _run_peer(part, obp, n_peer_resamples, Path(folder) / "log.npz")
@@ -91,6 +92,19 @@ def measure(n: int, n_actions: int, obp: str, n_peer_resamples: int) -> dict[str
         del part
         figures |= _stream(file, inputs)
     return figures
+
+
+def _compare_clustering(part: LogPart) -> float:
+    """Return what a clustered interval costs over one that takes every decision for a customer."""
+    values = part.reward * part.policy[np.arange(len(part.action)), part.action] / part.propensity
+    cost = []
+    for customer in (part.customer, np.arange(len(values))):
+        started = time.process_time()
+        estimate_mean(values, customer)
+        bootstrap_mean(values, customer, seed=1)
+        bound_by_likelihood(values, customer)
+        cost.append(time.process_time() - started)
+    return cost[0] / cost[1]
 
 
 def _sum(parts: Iterable[LogPart]) -> PolicySums:
