@@ -94,7 +94,7 @@ def monitor_night(watched: Watched, *, programme: Programme) -> pl.DataFrame:
         *_watch_propensities(watched.delivered, programme),
         *_watch_sample_ratio(recent),
         *_watch_costs(own),
-        *_watch_effects(recent, watched.reference),
+        *_watch_effects(recent, watched.reference, control=watched.catalogue.action_ids[0]),
         *_watch_catalogue(watched.catalogue, watched.fitted),
         *_watch_features(watched.this_week, watched.last_week),
     ]
@@ -119,8 +119,11 @@ def trace_costs(matured: pl.DataFrame) -> pl.DataFrame:
     pl.DataFrame
         decision_date, n_offers, cost, expected_cost, standard_error, rise, fall.
     """
+    # Before there is a policy nothing is expected: its rows carry the offers' declared most.
     nights = (
-        matured.filter(pl.col("expected_cost_effect") > 0)
+        matured.filter(
+            (pl.col("expected_cost_effect") > 0) & pl.col("arm").is_in(["champion", "challenger"])
+        )
         .group_by("decision_date")
         .agg(
             pl.len().alias("n_offers"),
@@ -139,13 +142,15 @@ def trace_costs(matured: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def trace_effects(recent: pl.DataFrame) -> pl.DataFrame:
+def trace_effects(recent: pl.DataFrame, *, control: str) -> pl.DataFrame:
     """Return a row per offer and outcome: its effect against no-offer, self-normalised.
 
     Parameters
     ----------
     recent
         Matured decisions as in ``Watched``.
+    control
+        The action that sends nothing.
 
     Returns
     -------
@@ -162,11 +167,11 @@ def trace_effects(recent: pl.DataFrame) -> pl.DataFrame:
     propensity = recent["propensity"].to_numpy()
     customer = recent["customer_id"].cast(pl.Categorical).to_physical().to_numpy()
     counts = dict(action.value_counts().iter_rows())
-    for name in sorted(set(counts) - {"no_offer"}):
+    for name in sorted(set(counts) - {control}):
         if counts[name] < MINIMUM_ROWS:
             continue
         could = eligible.list.contains(name).to_numpy()
-        taken = np.where((action == name).to_numpy(), 1, np.where(action == "no_offer", 0, 2))
+        taken = np.where((action == name).to_numpy(), 1, np.where(action == control, 0, 2))
         for outcome, values in outcomes.items():
             contrast = contrast_actions(
                 values[could], taken[could], propensity[could], chosen=1, against=0
@@ -180,7 +185,7 @@ def trace_effects(recent: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=dict(zip(columns, types, strict=True)), orient="row")
 
 
-def compare_effects(recent: pl.DataFrame, reference: pl.DataFrame) -> pl.DataFrame:
+def compare_effects(recent: pl.DataFrame, reference: pl.DataFrame, *, control: str) -> pl.DataFrame:
     """Return ``trace_effects`` beside the reference's, with the z score of their difference.
 
     Parameters
@@ -189,6 +194,8 @@ def compare_effects(recent: pl.DataFrame, reference: pl.DataFrame) -> pl.DataFra
         Matured decisions as in ``Watched``.
     reference
         ExperimentEffects.
+    control
+        The action that sends nothing.
 
     Returns
     -------
@@ -203,7 +210,7 @@ def compare_effects(recent: pl.DataFrame, reference: pl.DataFrame) -> pl.DataFra
     )
     error = (pl.col("standard_error") ** 2 + pl.col("reference_error") ** 2).sqrt()
     return (
-        trace_effects(recent)
+        trace_effects(recent, control=control)
         .join(known, on=["action_id", "outcome"])
         .with_columns(
             pl.when(error > 0)
@@ -261,9 +268,11 @@ def _watch_costs(matured: pl.DataFrame) -> Iterator[Signal]:
             yield Signal("costs", name, costs[name][-1], CUSUM_LIMIT, n_offers)
 
 
-def _watch_effects(recent: pl.DataFrame, reference: pl.DataFrame | None) -> Iterator[Signal]:
+def _watch_effects(
+    recent: pl.DataFrame, reference: pl.DataFrame | None, *, control: str
+) -> Iterator[Signal]:
     if reference is not None:
-        for row in compare_effects(recent, reference).iter_rows(named=True):
+        for row in compare_effects(recent, reference, control=control).iter_rows(named=True):
             subject = f"{row['action_id']} on {row['outcome']}"
             yield Signal("effects", subject, abs(row["z"]), EFFECT_LIMIT, row["n_offered"])
 

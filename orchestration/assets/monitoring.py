@@ -118,7 +118,11 @@ def nightly_summary(
         ),
     ]
     if watched.reference is not None:
-        effects = compare_effects(take_recent(watched.matured), watched.reference)
+        effects = compare_effects(
+            take_recent(watched.matured),
+            watched.reference,
+            control=watched.catalogue.action_ids[0],
+        )
         panels += [
             Panel(
                 f"Effects on {outcome}, now against then",

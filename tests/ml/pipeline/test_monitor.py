@@ -182,9 +182,11 @@ def test_doubled_costs_alarm_within_three_matured_nights_and_calm_lives_rarely_d
 
 
 def test_effects_are_those_that_were_lived_and_wear_out():
-    kept = trace_effects(CALM.matured).sort("action_id", "outcome")
+    kept = trace_effects(CALM.matured, control="no_offer").sort("action_id", "outcome")
     assert kept["effect"].to_list() == pytest.approx([2.0, 0.2, 1.0, 0.1], abs=0.2)
-    worn = compare_effects(_live(worn=0.2), REFERENCE).filter(action_id="large", outcome="value")
+    worn = compare_effects(_live(worn=0.2), REFERENCE, control="no_offer").filter(
+        action_id="large", outcome="value"
+    )
     assert worn["z"][0] < -4
 
 
@@ -194,3 +196,20 @@ def test_only_the_newest_policy_and_the_newest_weeks_are_compared():
     both = pl.concat([new, old])
     assert set(take_newest_policy(both)["policy_version"]) == {"2"}
     assert take_recent(both)["decision_date"].n_unique() == WINDOW_DAYS
+
+
+def test_declared_most_costs_of_exploration_are_no_expectation():
+    explored = _live(dearer=0.2).with_columns(arm=pl.lit("exploration_only"))
+    assert trace_costs(explored).is_empty()
+    assert not any(signal == "costs" for signal, _ in _alarms(replace(CALM, matured=explored)))
+
+
+def test_the_control_may_have_any_name():
+    renamed = CALM.matured.with_columns(
+        pl.col("action_id").replace("no_offer", "nothing"),
+        pl.col("eligible_actions").list.eval(pl.element().replace("no_offer", "nothing")),
+    )
+    actions = replace(ACTIONS, action_ids=("nothing", "small", "large"))
+    named = replace(CALM, matured=renamed, catalogue=actions, fitted=actions)
+    assert monitor_night(named, programme=PROGRAMME).filter(signal="effects").height == 4
+    assert _alarms(named) == set()
