@@ -12,7 +12,7 @@ from ml.ope.intervals import Estimate
 ERROR_RATE = 0.05
 HARM_LEVEL = 0.80
 SMALLEST_PROMISE_SLOPE = 0.5
-MOST_OFFERS_RATIO = 1.1
+MOST_OFFERS_RATIO = 1.25
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,7 @@
 """Learn: from matured logs to a candidate policy, and to the rule that it must beat."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -19,7 +20,7 @@ from ml.pipeline.policies import (
     UpliftScorer,
     count_inactive_days,
 )
-from ml.pipeline.snapshots import Snapshot
+from ml.pipeline.snapshots import Snapshot, find_most_offers
 from ml.uplift.fitting import LearningSettings, fit_uplift_heads
 from ml.uplift.heads import UpliftHeads
 from ml.uplift.report import HeadReport
@@ -73,7 +74,23 @@ def fit_candidate(
         progress=progress,
     )
     scorer = UpliftScorer(heads, fallback_cost=actions.face_values + actions.message_costs)
-    return _freeze(scorer, snapshot, programme=programme, actions=actions)
+    least = _find_least_reward(scorer, snapshot)
+    return _freeze(
+        replace(scorer, least_reward=least), snapshot, programme=programme, actions=actions
+    )
+
+
+def _find_least_reward(scorer: UpliftScorer, snapshot: Snapshot) -> float:
+    """Return the net value effect above which as many get an offer as the log sent at most.
+
+    An offer that costs next to nothing would else go to everybody whom it may help a little, week
+    after week, and no decision in the log says what that does to the ones after it.
+    """
+    contexts = snapshot.training.contexts
+    scores = scorer.score(contexts)
+    best = np.where(scores.allowed[:, 1:], scores.reward[:, 1:], 0.0).max(axis=1, initial=0.0)
+    share = find_most_offers(snapshot.training)
+    return float(np.quantile(best, 1 - share)) if (best > 0).mean() > share else 0.0
 
 
 def fit_lifecycle_rule(

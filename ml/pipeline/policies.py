@@ -96,11 +96,13 @@ class UpliftScorer:
     """Net value effect per customer and action; pairs that can't pay are pruned.
 
     ``fallback_cost``, shape (K,), stands for the cost of actions without a supported head, which
-    exploration still takes.
+    exploration still takes. Offers whose net value effect is not above ``least_reward``, currency,
+    are pruned too: it keeps the policy from sending more than the log ever did.
     """
 
     heads: UpliftHeads
     fallback_cost: np.ndarray
+    least_reward: float = 0.0
 
     @property
     def kind(self) -> str:
@@ -112,7 +114,7 @@ class UpliftScorer:
         effects = self.heads.predict(contexts)
         cost = np.where(effects.supported, effects.cost_effect, self.fallback_cost)
         reward = effects.value_effect - effects.cost_effect
-        allowed = contexts.eligible & effects.supported & (reward > 0)
+        allowed = contexts.eligible & effects.supported & (reward > self.least_reward)
         allowed[:, 0] = True
         return Scores(reward, allowed, effects.value_effect, cost)
 

@@ -42,7 +42,10 @@ def save_policy(policy: BudgetedPolicy, folder: Path) -> str:
         }
     elif isinstance(policy.scorer, UpliftScorer):
         save_heads(policy.scorer.heads, folder / "heads")
-        scorer = {"fallback_cost": policy.scorer.fallback_cost.tolist()}
+        scorer = {
+            "fallback_cost": policy.scorer.fallback_cost.tolist(),
+            "least_reward": policy.scorer.least_reward,
+        }
     else:
         raise ContractError(f"a policy of kind '{policy.kind}' cannot be saved")
     actions = {
@@ -102,7 +105,9 @@ def load_policy(folder: Path) -> BudgetedPolicy:
             mean_cost_effect=np.array(values["mean_cost_effect"]),
         )
     elif described["kind"] == "uplift":
-        scorer = UpliftScorer(load_heads(folder / "heads"), np.array(values["fallback_cost"]))
+        scorer = UpliftScorer(
+            load_heads(folder / "heads"), np.array(values["fallback_cost"]), values["least_reward"]
+        )
     else:
         raise ContractError(f"policy.json has the unknown kind '{described['kind']}'")
     return BudgetedPolicy(

@@ -114,6 +114,31 @@ def take_snapshot(rows: pl.DataFrame, *, programme: Programme, actions: ActionSe
     )
 
 
+def find_most_offers(logged: LoggedDecisions) -> float:
+    """Return the largest share of decisions that a log sent an offer over four weeks.
+
+    Parameters
+    ----------
+    logged
+        The log.
+
+    Returns
+    -------
+    float
+        In [0, 1].
+    """
+    shares = (
+        logged.contexts.frame.select("decision_date")
+        .with_columns(is_offer=pl.Series(logged.action > 0))
+        .sort("decision_date")
+        .group_by_dynamic("decision_date", every="1w", period="4w", closed="left")
+        .agg(pl.col("is_offer").mean(), pl.len())
+    )
+    # Windows that reach beyond the log's end hold too few to compare with.
+    full = shares.filter(pl.col("len") >= 0.5 * pl.col("len").max())
+    return float(full["is_offer"].to_numpy().max())
+
+
 def _fit_missing(logged: LoggedDecisions, rows: np.ndarray, *, seed: int) -> FittedPropensities:
     """Fit the propensities of decisions that lack them."""
     part = logged.take(rows)

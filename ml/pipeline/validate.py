@@ -26,7 +26,7 @@ from ml.ope.evidence import gather_evidence
 from ml.ope.gate import GateEvidence, decide_promotion
 from ml.ope.intervals import estimate_mean
 from ml.pipeline.policies import AlignedPolicy, BudgetedPolicy, UpliftScorer
-from ml.pipeline.snapshots import Snapshot
+from ml.pipeline.snapshots import Snapshot, find_most_offers
 from ml.uplift.diagnostics import fit_best_linear_predictor
 
 CANDIDATE, CHAMPION, NO_OFFER = "candidate", "champion", "no_offer"
@@ -270,24 +270,10 @@ def _gather_evidence(
         budget_per_decision=programme.budget_per_decision,
         harm_tolerance=programme.harm_tolerance,
         offer_share=float((1 - policy[:, 0]).mean()),
-        logged_offer_share=_find_most_offers(logged),
+        logged_offer_share=find_most_offers(logged),
         is_randomisation_sound=is_randomisation_sound,
         has_feature_contract=has_feature_contract,
     )
-
-
-def _find_most_offers(logged: LoggedDecisions) -> float:
-    """Return the largest share of decisions that the log sent an offer over four weeks."""
-    shares = (
-        logged.contexts.frame.select("decision_date")
-        .with_columns(is_offer=pl.Series(logged.action > 0))
-        .sort("decision_date")
-        .group_by_dynamic("decision_date", every="1w", period="4w", closed="left")
-        .agg(pl.col("is_offer").mean(), pl.len())
-    )
-    # Windows that reach beyond the log's end hold too few to compare with.
-    full = shares.filter(pl.col("len") >= 0.5 * pl.col("len").max())
-    return float(full["is_offer"].to_numpy().max())
 
 
 def _promise(policy: np.ndarray, expected: np.ndarray) -> np.ndarray:
