@@ -31,7 +31,8 @@ def find_open_night(settings: Settings) -> date | None:
     sealed = lake.dates("assignment_table")
     if begun is None or (sealed and begun.night < sealed[-1]):
         return None
-    is_open = begun.has_export or read_revision(lake, begun.night) < begun.revision
+    awaits_export = begun.has_export and not _is_exported(settings, lake, begun.night)
+    is_open = awaits_export or read_revision(lake, begun.night) < begun.revision
     return begun.night if is_open else None
 
 
@@ -78,6 +79,17 @@ def begin_night(
 def end_night(settings: Settings) -> None:
     """Forget the night: it has ended."""
     _file(settings).unlink(missing_ok=True)
+
+
+def _is_exported(settings: Settings, lake: Lake, night: date) -> bool:
+    """Return whether the sealed table was exported after it was sealed."""
+    export, table = (
+        settings.exports / f"assignments-{night}.csv",
+        lake.path("assignment_table", night),
+    )
+    if not (export.exists() and table.exists()):
+        return False
+    return export.stat().st_mtime >= table.stat().st_mtime
 
 
 def _read(settings: Settings) -> BegunNight | None:

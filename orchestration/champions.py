@@ -5,7 +5,7 @@ Reads and writes: aliases of assignment_policy, lake champion_changes.
 
 from collections.abc import Mapping
 from datetime import date
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -20,16 +20,10 @@ if TYPE_CHECKING:
 TABLE = "champion_changes"
 
 
-def read_last_change(lake: Lake) -> Mapping[str, object] | None:
+def read_last_change(lake: Lake) -> Mapping[str, Any] | None:
     """Return the newest change, None before the first."""
     days = lake.dates(TABLE)
     return lake.read(TABLE, days[-1]).row(-1, named=True) if days else None
-
-
-def read_last_change_day(lake: Lake) -> date | None:
-    """Return the day of the newest change, None before the first."""
-    days = lake.dates(TABLE)
-    return days[-1] if days else None
 
 
 def promote(
@@ -64,7 +58,7 @@ def promote(
     if registry.version_of("champion") != version:
         gate = "first_champion" if cause == "first" else "passed"
         registry.make_champion(version, ope_gate=gate, evidence=evidence)
-    _record(lake, version, day=day, cause=cause, reason=reason)
+    _record(lake, registry, version, day=day, cause=cause, reason=reason)
 
 
 def roll_back(
@@ -113,29 +107,38 @@ def roll_back(
     if last is not None and last["to_version"] != present:
         # A killed run had moved the alias already.
         if "withdrawn" in registry.read_tags(str(last["to_version"])):
-            _record(lake, present, day=day, cause=cause, reason=reason)
+            _record(lake, registry, present, day=day, cause=cause, reason=reason)
             return present
-        _record(lake, present, day=day, cause="promoted", reason="recorded after an interruption")
+        why = "recorded after an interruption"
+        _record(lake, registry, present, day=day, cause="promoted", reason=why)
     if withdrawn is None or withdrawn == present:
         present = registry.withdraw_champion(to=to, reason=f"{cause} on {day}: {reason}")
-        _record(lake, present, day=day, cause=cause, reason=reason)
+        _record(lake, registry, present, day=day, cause=cause, reason=reason)
     return present
 
 
 def find_challenger_version(
-    lake: Lake, registry: "PolicyRegistry", programme: Programme, night: date
+    lake: Lake, registry: "PolicyRegistry", programme: Programme, *, until: date
 ) -> str | None:
     """Return the version that the champion replaced, while the two are to be compared.
 
     None where there is no such version, it was withdrawn, the programme gives it no share, or the
-    comparison has ended.
+    comparison had ended by the night of ``until``.
     """
     champion, challenger = registry.version_of("champion"), registry.find_replaced()
     if champion is None or challenger is None or programme.challenger_share == 0:
         return None
-    known = read_comparison(lake, champion, challenger, until=night)
+    known = read_comparison(lake, champion, challenger, until=until)
     is_over = known is not None and known["status"] != "running"
     return None if is_over else challenger
+
+
+def was_demoted(lake: Lake, version: str, night: date) -> bool:
+    """Return whether a night took a version back by itself."""
+    if not lake.has(TABLE, night):
+        return False
+    changes = lake.read(TABLE, night)
+    return changes.filter(cause="demoted", from_version=version).height > 0
 
 
 def read_comparison(
@@ -154,7 +157,9 @@ def read_comparison(
     return rows.row(-1, named=True) if rows.height else None
 
 
-def _record(lake: Lake, version: str, *, day: date, cause: str, reason: str) -> None:
+def _record(
+    lake: Lake, registry: "PolicyRegistry", version: str, *, day: date, cause: str, reason: str
+) -> None:
     """Append a change, unless it is there."""
     last = read_last_change(lake)
     if last is not None and last["to_version"] == version:
@@ -167,6 +172,7 @@ def _record(lake: Lake, version: str, *, day: date, cause: str, reason: str) -> 
                     "number": kept.height + 1,
                     "from_version": None if last is None else last["to_version"],
                     "to_version": version,
+                    "fitted_date": _read_date(registry.read_tags(version).get("training_date")),
                     "cause": cause,
                     "reason": reason,
                 }
@@ -174,3 +180,7 @@ def _record(lake: Lake, version: str, *, day: date, cause: str, reason: str) -> 
             schema=kept.schema,
         )
         lake.write(pl.concat([kept, change]), TABLE, day, schema=ChampionChange)
+
+
+def _read_date(text: str | None) -> date | None:
+    return None if text is None else date.fromisoformat(text)

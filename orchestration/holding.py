@@ -35,7 +35,8 @@ def hold_home(settings: Settings, *, command: str) -> Iterator[None]:
         lock.acquire()
     try:
         write_text(f"{command} (process {os.getpid()})", note)
-        for folder in (settings.landing, settings.lake, settings.exports, settings.world):
+        own = (settings.exports, settings.reports, settings.world)
+        for folder in (settings.landing, settings.lake, *own):
             sweep_temporary(folder)
         yield
     finally:

@@ -41,7 +41,7 @@ def run_night(settings: Settings, asked: BegunNight) -> str:
     lake, night = Lake(root=str(settings.lake)), asked.night
     emission = {"revision": asked.revision, "export_csv": asked.has_export}
     with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
-        _clear_up(instance, settings)
+        clear_up(instance, settings)
         _catch_up(instance, settings, before=night)
         if not lake.has("assignment_table", night):
             _train_if_due(instance, lake, settings, night)
@@ -66,11 +66,11 @@ def restore(settings: Settings) -> None:
     if not ingested:
         return
     with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
-        _clear_up(instance, settings)
+        clear_up(instance, settings)
         _catch_up(instance, settings, before=ingested[-1] + timedelta(days=1))
 
 
-def _clear_up(instance: dg.DagsterInstance, settings: Settings) -> None:
+def clear_up(instance: dg.DagsterInstance, settings: Settings) -> None:
     """Check that MLflow answers; mark runs whose process is gone as failed, here and there."""
     from ml.tracking.runs import check_tracking, end_lost_runs
 

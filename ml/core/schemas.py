@@ -312,11 +312,12 @@ class Monitoring(dy.Schema):
 
 
 class ChampionChange(dy.Schema):
-    """One row per change of champion on a date, in order."""
+    """One row per change of champion on a date, in order; ``fitted_date`` is the new one's."""
 
     number = dy.Int64(primary_key=True, min=1)
     from_version = dy.String(nullable=True)
     to_version = dy.String(nullable=False)
+    fitted_date = dy.Date(nullable=True)
     cause = dy.Enum(["first", "promoted", "approved", "rolled_back", "demoted"], nullable=False)
     reason = dy.String(nullable=False)
 

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from ml.core.actions import ActionSet
-from ml.core.contexts import Contexts, build_contexts
+from ml.core.contexts import Contexts, build_contexts, hash_feature_schema
 from ml.core.errors import BudgetError, ContractError
 from ml.core.hashing import hash_uniform
 from ml.core.policy import draw_actions
@@ -341,6 +341,9 @@ def _plan_challenger(
     budget: float,
 ) -> _Plan:
     """Return what the challenger does; the champion's costs hold for both, so the budget does."""
+    own_schema = hash_feature_schema(replace(programme, attributes=challenger.policy.attributes))
+    if own_schema != challenger.policy.schema_hash:
+        raise ContractError("it was fitted on another feature schema")
     aligned = AlignedPolicy(challenger.policy, actions, programme)
     own = replace(aligned.score(contexts), cost_effect=scores.cost_effect)
     return _plan(challenger.policy, own, contexts, budget)

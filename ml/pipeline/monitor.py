@@ -9,6 +9,7 @@ import polars as pl
 from scipy import stats
 
 from ml.core.actions import ActionSet
+from ml.core.errors import SupportError
 from ml.core.policy import FROZEN
 from ml.core.programme import Programme
 from ml.core.schemas import Monitoring
@@ -130,7 +131,16 @@ def trace_costs(matured: pl.DataFrame) -> pl.DataFrame:
             pl.col("cost").sum(),
             pl.col("expected_cost_effect").sum().alias("expected_cost"),
             (pl.col("cost").var() * pl.len()).sqrt().fill_null(0.0).alias("standard_error"),
+            ((pl.col("cost") - pl.col("expected_cost_effect")) ** 2).sum().sqrt().alias("away"),
         )
+        # Where every offer cost the same, what they are off the expectation is the measure.
+        .with_columns(
+            pl.when(pl.col("standard_error") > 0)
+            .then("standard_error")
+            .otherwise("away")
+            .alias("standard_error")
+        )
+        .drop("away")
         .filter(pl.col("standard_error") > 0)
         .sort("decision_date")
     )
@@ -173,10 +183,13 @@ def trace_effects(recent: pl.DataFrame, *, control: str) -> pl.DataFrame:
         could = eligible.list.contains(name).to_numpy()
         taken = np.where((action == name).to_numpy(), 1, np.where(action == control, 0, 2))
         for outcome, values in outcomes.items():
-            contrast = contrast_actions(
-                values[could], taken[could], propensity[could], chosen=1, against=0
-            )
-            if diagnose_tail(contrast, customer[could]).reasons:
+            try:
+                contrast = contrast_actions(
+                    values[could], taken[could], propensity[could], chosen=1, against=0
+                )
+                diagnose_tail(contrast, customer[could]).require()
+            # Nobody of them got nothing, or a few decide: no effect to compare.
+            except SupportError:
                 continue
             estimate = estimate_mean(contrast, customer[could])
             rows.append((name, outcome, counts[name], estimate.value, estimate.standard_error))

@@ -6,10 +6,11 @@ import numpy as np
 import polars as pl
 
 from ml.core.schemas import OnlineValidation
+from ml.ope.estimators import effective_sample_size
 from ml.ope.sequences import bound_anytime
 
 VALIDATION_DAYS = 56
-MINIMUM_ARM_DECISIONS = 300
+MINIMUM_ARM_SIZE = 300.0
 
 
 def judge_arms(
@@ -44,12 +45,13 @@ def judge_arms(
     pl.DataFrame
         One OnlineValidation row. Its status is 'harmful' or 'better' where the confidence sequence
         lies on one side of 0, 'ended' after ``VALIDATION_DAYS`` without a conclusion, else
-        'running'; below ``MINIMUM_ARM_DECISIONS`` of the challenger nothing is concluded.
+        'running'. Nothing is concluded while the decisions that speak for the challenger are worth
+        fewer than ``MINIMUM_ARM_SIZE``: where the two rarely differ, few large weights decide.
     """
     ordered = decided.sort("decision_date", "customer_id")
-    values = _contribute(ordered)
+    weight, values = _contribute(ordered)
     n_challenger = ordered.filter(pl.col("arm") == "challenger").height
-    has_enough = n_challenger >= MINIMUM_ARM_DECISIONS
+    has_enough = effective_sample_size(np.maximum(-weight, 0.0)) >= MINIMUM_ARM_SIZE
     row: dict[str, object] = {
         "champion_version": champion_version,
         "challenger_version": challenger_version,
@@ -85,8 +87,8 @@ def _conclude(low: float, high: float) -> str:
     return "better" if low > 0 else "running"
 
 
-def _contribute(decided: pl.DataFrame) -> np.ndarray:
-    """Return every decision's contribution to the champion's net value minus the challenger's."""
+def _contribute(decided: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Return every decision's weight, and its contribution to the arms' difference."""
     nights = (
         decided.group_by("decision_date", maintain_order=True)
         .agg(pl.col("net_value").sum().alias("total"), pl.len().alias("count"))
@@ -102,8 +104,7 @@ def _contribute(decided: pl.DataFrame) -> np.ndarray:
         )
     )
     joined = decided.join(nights, on="decision_date", how="left", maintain_order="left")
-    return joined.select(
-        (pl.col("champion_propensity") - pl.col("challenger_propensity"))
-        / pl.col("propensity")
-        * (pl.col("net_value") - pl.col("earlier_mean"))
-    )[:, 0].to_numpy()
+    likelier = pl.col("champion_propensity") - pl.col("challenger_propensity")
+    weight = joined.select(likelier / pl.col("propensity"))[:, 0].to_numpy()
+    away = joined.select(pl.col("net_value") - pl.col("earlier_mean"))[:, 0].to_numpy()
+    return weight, weight * away

@@ -169,9 +169,15 @@ class PolicyRegistry:
         """Return the version that the champion replaced, None without one or if it is withdrawn."""
         champion = self._find(CHAMPION)
         replaced = None if champion is None else champion.tags.get("replaced")
-        if replaced is None or "withdrawn" in self.read_tags(replaced):
+        if replaced is None:
             return None
-        return str(replaced)
+        try:
+            is_withdrawn = "withdrawn" in self.read_tags(replaced)
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return None
+            raise
+        return None if is_withdrawn else str(replaced)
 
     def withdraw_champion(self, *, to: str | None, reason: str) -> str:
         """Point the champion alias back, and mark the version that it leaves as withdrawn.
@@ -202,6 +208,11 @@ class PolicyRegistry:
             raise PromotionError(
                 f"version {champion.version} replaced no other: there is nothing to roll back to; "
                 "make freeze stops all offers"
+            )
+        if to is None and self.find_replaced() is None:
+            raise PromotionError(
+                f"version {version}, which the champion replaced, was withdrawn or deleted: name "
+                "the one to go back to, VERSION="
             )
         if version == str(champion.version):
             raise PromotionError(f"version {version} is the champion already")

@@ -14,7 +14,7 @@ import dataframely as dy
 import polars as pl
 
 from ml.core.actions import ActionSet, read_actions
-from ml.core.errors import ContractError, PromotionError, SealedNightError
+from ml.core.errors import ContractError, LiftloopError, PromotionError, SealedNightError
 from ml.core.programme import Programme
 from ml.core.schemas import AssignmentTable, HoldoutTable
 from ml.pipeline.consent import close_channels, find_open_channels
@@ -166,8 +166,10 @@ def _emit(
         lake.read("customer_features", night), _read_open_channels(lake, night)
     )
     challenger = None
-    challenged = find_challenger_version(lake, registry, settings, night)
-    if challenged is not None and isinstance(policy, BudgetedPolicy):
+    challenged = None
+    if isinstance(policy, BudgetedPolicy):
+        challenged = find_challenger_version(lake, registry, settings, until=night)
+    if challenged is not None:
         try:
             challenger = Challenger(registry.load(challenged).policy, challenged)
         except PromotionError as error:
@@ -186,15 +188,19 @@ def _emit(
         context.log.warning(note)
     shadow = _find_shadow(lake, registry) if governance.promotion == "shadow" else None
     if shadow is not None:
-        would = decide_night(
-            features,
-            policy=registry.load(shadow).policy,
-            policy_version=shadow,
-            catalogue=catalogue,
-            programme=settings,
-            decision_date=night,
-        )
-        lake.write(would.assignments, "shadow_assignments", night, schema=AssignmentTable)
+        try:
+            would = decide_night(
+                features,
+                policy=registry.load(shadow).policy,
+                policy_version=shadow,
+                catalogue=catalogue,
+                programme=settings,
+                decision_date=night,
+            )
+        except LiftloopError as error:
+            context.log.warning(f"the candidate, version {shadow}, could not decide: {error}")
+        else:
+            lake.write(would.assignments, "shadow_assignments", night, schema=AssignmentTable)
     budget = pl.DataFrame(
         {
             "decision_date": [night],

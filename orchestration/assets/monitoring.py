@@ -28,7 +28,7 @@ from ml.plots.figures import (
     plot_policy_values,
 )
 from orchestration.assets.embedding import embed_figure, tabulate
-from orchestration.champions import read_last_change_day
+from orchestration.champions import read_last_change
 from orchestration.files import write_text
 from orchestration.lake import Lake, describe
 from orchestration.page import Panel, render_page
@@ -193,9 +193,10 @@ def _read_watched(lake: Lake, night: date) -> Watched:
         .select("decision_id", "visits", "value", "cost")
     )
     due = lake.scan("customer_features", until=night).filter(pl.col("is_due"))
-    promoted = read_last_change_day(lake)
+    change = read_last_change(lake)
+    fitted_date = None if change is None else change["fitted_date"]
     catalogue = lake.read("action_catalogue", night)
-    then = _newest(lake, "action_catalogue", promoted)
+    then = _newest(lake, "action_catalogue", fitted_date)
     return Watched(
         delivered=lake.scan("logged_decisions", until=night)
         .filter(pl.col("delivered_date") == night)
@@ -205,7 +206,7 @@ def _read_watched(lake: Lake, night: date) -> Watched:
         last_week=due.filter(
             pl.col("decision_date").is_between(night - 2 * _WEEK, night - _WEEK, closed="right")
         ).collect(),
-        reference=_newest(lake, "experiment_effects", promoted),
+        reference=_newest(lake, "experiment_effects", fitted_date),
         catalogue=read_actions(catalogue),
         fitted=None if then is None else read_actions(then),
     )

@@ -4,16 +4,17 @@ Reads: lake assignment_table and realised_outcomes, versions of assignment_polic
 online_validation, on proven harm champion_changes and the champion alias.
 """
 
-from datetime import date
+from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
 import dagster as dg
 import polars as pl
 
+from ml.core.errors import PromotionError
 from ml.core.programme import Programme
 from ml.core.schemas import OnlineValidation
 from ml.pipeline.online import judge_arms
-from orchestration.champions import find_challenger_version, roll_back
+from orchestration.champions import find_challenger_version, roll_back, was_demoted
 from orchestration.lake import Lake
 from orchestration.partitions import NIGHTS
 from orchestration.resources import Governance, Mlflow, ProgrammeFile
@@ -64,7 +65,7 @@ def online_validation(
     night = date.fromisoformat(context.partition_key)
     registry = PolicyRegistry(mlflow.tracking_uri)
     # What a sealed night was decided on stays, whatever happened to the champion since.
-    if not lake.has("assignment_table", night) or not lake.has("online_validation", night):
+    if not _is_settled(lake, night):
         judged = _judge(lake, registry, programme.read(), night)
         lake.write(judged, "online_validation", night, schema=OnlineValidation)
     judged = lake.read("online_validation", night)
@@ -85,16 +86,20 @@ def online_validation(
         context.log.warning(message)
         if governance.promotion == "shadow":
             context.log.warning("PROMOTION=shadow: nothing is demoted; see make rollback")
-        else:
-            roll_back(
-                lake,
-                registry,
-                day=night,
-                cause="demoted",
-                reason=message,
-                withdrawn=row["champion_version"],
-                to=row["challenger_version"],
-            )
+        elif not was_demoted(lake, row["champion_version"], night):
+            try:
+                roll_back(
+                    lake,
+                    registry,
+                    day=night,
+                    cause="demoted",
+                    reason=message,
+                    withdrawn=row["champion_version"],
+                    to=row["challenger_version"],
+                )
+            except PromotionError as error:
+                context.log.error(f"it can't be taken back ({error}): make freeze, or VERSION=")
+                message += f"; it could not be taken back: {error}"
             with track_run(
                 mlflow.tracking_uri,
                 experiment=mlflow.experiment,
@@ -132,12 +137,24 @@ def online_validation(
     )
 
 
+def _is_settled(lake: Lake, night: date) -> bool:
+    """Return whether a night's judgement stands: it is sealed, or it took its champion back."""
+    if not lake.has("online_validation", night):
+        return False
+    judged = lake.read("online_validation", night)
+    return lake.has("assignment_table", night) or any(
+        was_demoted(lake, version, night) for version in judged["champion_version"]
+    )
+
+
 def _judge(
     lake: Lake, registry: "PolicyRegistry", settings: Programme, night: date
 ) -> pl.DataFrame:
     """Return tonight's row about the champion and its challenger; none without a challenger."""
     champion = registry.version_of("champion")
-    challenger = find_challenger_version(lake, registry, settings, night)
+    # What a killed run of tonight concluded is concluded anew.
+    until = night - timedelta(days=1)
+    challenger = find_challenger_version(lake, registry, settings, until=until)
     if champion is None or challenger is None:
         return OnlineValidation.create_empty()
     before = [day for day in lake.dates("assignment_table") if day < night]

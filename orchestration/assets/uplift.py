@@ -23,9 +23,11 @@ from ml.plots.figures import (
 from orchestration.assets.embedding import embed_figure, tabulate
 from orchestration.assets.learning_settings import read_learning_settings
 from orchestration.assets.snapshots import SNAPSHOT, find_training_date, read_snapshot
-from orchestration.champions import promote
+from orchestration.champions import promote, read_last_change
 from orchestration.lake import Lake
 from orchestration.resources import Mlflow, ProgrammeFile
+
+_FIRST = "the classical rule, until a policy is proven better"
 
 
 @dg.asset(
@@ -44,6 +46,17 @@ def lifecycle_rule(
     registry = PolicyRegistry(mlflow.tracking_uri)
     champion = registry.load_champion()
     if champion is not None:
+        if read_last_change(lake) is None:
+            # A killed run had made it the champion already.
+            promote(
+                lake,
+                registry,
+                champion.version,
+                day=find_training_date(lake),
+                cause="first",
+                reason=_FIRST,
+                evidence={},
+            )
         return dg.MaterializeResult(
             metadata={"champion": champion.version, "kind": champion.policy.kind, "new": False}
         )
@@ -75,7 +88,7 @@ def lifecycle_rule(
         registered.version,
         day=training_date,
         cause="first",
-        reason="the classical rule, until a policy is proven better",
+        reason=_FIRST,
         evidence={},
     )
     return dg.MaterializeResult(

@@ -54,6 +54,10 @@ def test_an_export_stays_asked_for(settings):
     _seal(settings, NIGHT, 1)
     assert find_open_night(settings) == NIGHT
     assert _begin(settings, NIGHT).has_export
+    # Written, it is not asked for again, should what comes after it fail.
+    settings.exports.mkdir(parents=True)
+    (settings.exports / f"assignments-{NIGHT}.csv").touch()
+    assert find_open_night(settings) is None
     end_night(settings)
     assert not _begin(settings, NIGHT).has_export
 

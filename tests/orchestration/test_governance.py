@@ -227,6 +227,34 @@ def test_a_champion_that_is_proven_to_harm_is_taken_back_at_once(kept):
     assert lake.read("champion_changes", NIGHT).height == 1
 
 
+def test_a_killed_judgement_is_made_again_and_an_operator_is_not_overruled(kept):
+    lake, registry = kept
+    _write_arms(lake, harm=4.0)
+    # Killed after the judgement was written, before anything was taken back.
+    _validate(kept, mode="shadow")
+    assert registry.version_of("champion") == "2"
+    judged, _ = _validate(kept)
+    assert judged["status"].to_list() == ["harmful"]
+    assert registry.version_of("champion") == "1"
+    # Before the seal or after it: the row that took it back stays.
+    assert _validate(kept)[0].equals(judged)
+    roll_back(lake, registry, day=NIGHT, cause="rolled_back", reason="I know better", to="2")
+    assert _validate(kept)[0].equals(judged)
+    assert registry.version_of("champion") == "2"
+
+
+def test_a_challenger_whose_files_are_gone_cannot_be_gone_back_to_and_the_night_goes_on(kept):
+    lake, registry = kept
+    _write_arms(lake, harm=4.0)
+    registry._client.delete_model_version("assignment_policy", "1")
+    assert registry.find_replaced() is None
+    judged, check = _validate(kept)
+    assert judged.is_empty()
+    assert check.passed
+    with pytest.raises(PromotionError, match="withdrawn or deleted"):
+        roll_back(lake, registry, day=DAY, cause="rolled_back", reason="x")
+
+
 def test_shadow_demotes_nothing_and_says_so(kept):
     _, registry = kept
     _write_arms(kept[0], harm=4.0)
@@ -241,11 +269,11 @@ def test_a_comparison_runs_until_it_is_concluded(kept):
     judged, check = _validate(kept)
     assert judged["status"].to_list() == ["running"]
     assert check.passed
-    assert find_challenger_version(lake, registry, PROGRAMME, NIGHT) == "1"
+    assert find_challenger_version(lake, registry, PROGRAMME, until=NIGHT) == "1"
     late = DAY + timedelta(days=VALIDATION_DAYS + 1)
     judged, _ = _validate(kept, late)
     assert judged["status"].to_list() == ["ended"]
-    assert find_challenger_version(lake, registry, PROGRAMME, late) is None
+    assert find_challenger_version(lake, registry, PROGRAMME, until=late) is None
     judged, _ = _validate(kept, late + timedelta(days=1))
     assert judged.is_empty()
 

@@ -213,3 +213,14 @@ def test_the_control_may_have_any_name():
     named = replace(CALM, matured=renamed, catalogue=actions, fitted=actions)
     assert monitor_night(named, programme=PROGRAMME).filter(signal="effects").height == 4
     assert _alarms(named) == set()
+
+
+def test_redemptions_that_stop_alarm_though_every_offer_costs_the_same():
+    is_sent = pl.col("action_id") != "no_offer"
+    dead = _live().with_columns(cost=pl.when(is_sent).then(0.1).otherwise(0.0))
+    assert ("costs", "fall") in _alarms(replace(CALM, matured=dead))
+
+
+def test_an_offer_without_anybody_to_compare_with_is_left_out():
+    sent = CALM.matured.filter(pl.col("action_id") != "no_offer")
+    assert trace_effects(sent, control="no_offer").is_empty()

@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ml.pipeline.online import MINIMUM_ARM_DECISIONS, VALIDATION_DAYS, judge_arms
+from ml.pipeline.online import MINIMUM_ARM_SIZE, VALIDATION_DAYS, judge_arms
 
 SINCE = date(2026, 3, 2)
 SHARE = 0.1
@@ -65,8 +65,8 @@ def test_what_is_proven_is_concluded(difference, status):
 
 
 def test_nothing_is_concluded_from_a_few_and_the_comparison_ends():
-    few = _live(np.random.default_rng(3), n_nights=5, difference=-20.0)
-    assert few.filter(pl.col("arm") == "challenger").height < MINIMUM_ARM_DECISIONS
+    few = _live(np.random.default_rng(3), n_nights=3, difference=-20.0)
+    assert few.filter(pl.col("arm") == "challenger").height < MINIMUM_ARM_SIZE
     row = _judge(few)
     assert (row["status"], row["difference"]) == ("running", None)
     later = SINCE + timedelta(days=VALIDATION_DAYS + 1)
@@ -84,3 +84,16 @@ def test_looking_every_night_rarely_demotes_a_champion_that_does_no_harm():
             for night in nights
         )
     assert harmful <= 2
+
+
+def test_policies_that_rarely_differ_are_not_told_apart_by_a_few():
+    decided = _live(np.random.default_rng(5), n_nights=20)
+    same = pl.col("champion_propensity")
+    rarely = pl.int_range(pl.len()) % 20 == 0
+    alike = decided.with_columns(
+        challenger_propensity=pl.when(rarely).then("challenger_propensity").otherwise(same),
+        propensity=pl.when(rarely).then("propensity").otherwise(same),
+        net_value=pl.when(rarely & (pl.col("arm") == "challenger")).then(500.0).otherwise(1.0),
+    )
+    assert alike.filter(pl.col("arm") == "challenger").height > MINIMUM_ARM_SIZE
+    assert _judge(alike)["status"] == "running"
