@@ -241,7 +241,8 @@ def champion(
         except PromotionError as error:
             refusal = str(error)
             context.log.warning(refusal)
-            if "ope_gate" not in registry.read_tags(version):
+            # One that was withdrawn passed its gate once, and may be taken back by name.
+            if "withdrawn" not in registry.read_tags(version):
                 registry.tag(version, {"ope_gate": "refused", "ope_gate_reason": refusal[:4000]})
         else:
             refusal = _find_hold(governance, is_approved=config.is_approved)
