@@ -8,15 +8,15 @@ that nothing but the drift changes. Finished seeds are kept and not lived again.
 import argparse
 import json
 import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 
 import polars as pl
 
 from benchmarks.studies.nightly_loop.living import _warm_up
 from benchmarks.studies.nightly_loop.marts import LoopMarts
+from benchmarks.studies.resuming import run_missing
 from ml.core.schemas import AssignmentTable
 from ml.pipeline.decide import decide_night, to_contract
 from ml.pipeline.experiments import estimate_experiment_effects
@@ -27,7 +27,6 @@ from ml.simulate.config import WorldConfig
 from ml.simulate.world import World, WorldState
 from ml.simulate.worlds import DRIFT_DAYS, find_world
 
-_WORKERS = 2
 _WEEK = 7
 _EXPERIMENT_DAYS = 8
 STATED_NIGHTS = {"costs": 12, "tastes": 15, "wear_out": 45, "propensities": 2}
@@ -45,20 +44,14 @@ def main() -> int:
     started, out = time.monotonic(), Path(parsed.out)
     out.mkdir(parents=True, exist_ok=True)
     n_seeds, n_nights, n_customers = (1, 24, 3_000) if parsed.quick else (parsed.seeds, 60, 12_000)
-    files = {
-        seed: out / f"{n_customers}-{n_nights}-{seed}.parquet" for seed in range(1, n_seeds + 1)
+    parts = {
+        out / f"{n_customers}-{n_nights}-{seed}.parquet": partial(
+            live_seed, seed, n_nights, n_customers
+        )
+        for seed in range(1, n_seeds + 1)
     }
-    missing = [seed for seed, file in files.items() if not file.exists()]
-    # Forked, a worker would wait for ever on the threads of libraries that this process has used.
-    with ProcessPoolExecutor(_WORKERS, mp_context=get_context("spawn")) as pool:
-        running = {pool.submit(live_seed, seed, n_nights, n_customers): seed for seed in missing}
-        for done, future in enumerate(as_completed(running), start=1):
-            seed = running[future]
-            temporary = files[seed].with_suffix(".tmp")
-            future.result().write_parquet(temporary)
-            temporary.replace(files[seed])
-            print(f"  seed {seed} lived ({done} of {len(missing)})", flush=True)
-    alarms = pl.concat([pl.read_parquet(file) for file in files.values()])
+    run_missing(parts)
+    alarms = pl.concat([pl.read_parquet(file) for file in parts])
     figures = _report(alarms, n_nights=n_nights)
     print(f"\n{time.monotonic() - started:.0f} s")
     print(json.dumps({name: float(f"{value:.4g}") for name, value in figures.items()}))

@@ -8,9 +8,8 @@ sending, per decision, fatigue, habits and opt-outs included. Finished seeds are
 import argparse
 import json
 import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +19,7 @@ from scipy import stats
 from benchmarks.studies.nightly_loop.contenders import NeverSend
 from benchmarks.studies.nightly_loop.living import _live_nights, _warm_up
 from benchmarks.studies.nightly_loop.marts import LoopMarts
+from benchmarks.studies.resuming import run_missing
 from ml.core.contexts import Contexts, build_contexts
 from ml.core.hashing import hash_uniform
 from ml.core.policy import Policy, draw_actions
@@ -33,8 +33,6 @@ from ml.pipeline.snapshots import Snapshot, take_snapshot
 from ml.pipeline.validate import SingleAction, expect_rewards
 from ml.simulate.world import World, WorldState
 from ml.simulate.worlds import find_world
-
-_WORKERS = 2
 
 
 @dataclass(frozen=True)
@@ -87,20 +85,14 @@ def main() -> int:
     started, out = time.monotonic(), Path(parsed.out)
     out.mkdir(parents=True, exist_ok=True)
     n_seeds, n_nights, n_customers = (1, 8, 2_000) if parsed.quick else (parsed.seeds, 60, 12_000)
-    files = {
-        seed: out / f"{n_customers}-{n_nights}-{seed}.parquet" for seed in range(1, n_seeds + 1)
+    parts = {
+        out / f"{n_customers}-{n_nights}-{seed}.parquet": partial(
+            live_seed, seed, n_nights, n_customers
+        )
+        for seed in range(1, n_seeds + 1)
     }
-    missing = [seed for seed, file in files.items() if not file.exists()]
-    # Forked, a worker would wait for ever on the threads of libraries that this process has used.
-    with ProcessPoolExecutor(_WORKERS, mp_context=get_context("spawn")) as pool:
-        running = {pool.submit(live_seed, seed, n_nights, n_customers): seed for seed in missing}
-        for done, future in enumerate(as_completed(running), start=1):
-            seed = running[future]
-            temporary = files[seed].with_suffix(".tmp")
-            future.result().write_parquet(temporary)
-            temporary.replace(files[seed])
-            print(f"  seed {seed} lived ({done} of {len(missing)})", flush=True)
-    figures = _report(pl.concat([pl.read_parquet(file) for file in files.values()]))
+    run_missing(parts)
+    figures = _report(pl.concat([pl.read_parquet(file) for file in parts]))
     print(f"\n{time.monotonic() - started:.0f} s")
     print(json.dumps({name: float(f"{value:.4g}") for name, value in figures.items()}))
     return 0

@@ -8,7 +8,6 @@ import argparse
 import json
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -30,8 +29,8 @@ from benchmarks.studies.gate.sequences import (
     live_gates,
     measure_unit,
 )
+from benchmarks.studies.resuming import run_missing
 
-_WORKERS = 2
 _MULTIPLES = (0.0, 1.0, 2.0, 3.0, 4.0, 6.0)
 _BATCH = 50
 
@@ -57,7 +56,7 @@ def main() -> int:
     for kind in CORRUPTIONS:
         file = out / f"{label}-corrupt-{kind.replace(' ', '-')}.parquet"
         jobs[file] = partial(_corrupt, kind, 2 * gains[4.0], n_sequences // 2)
-    _run_missing(jobs)
+    run_missing(jobs)
     kept = {
         part: pl.concat([pl.read_parquet(file) for file in jobs if f"{label}-{part}-" in file.name])
         for part in ("cover", "tune", "gates", "corrupt")
@@ -66,18 +65,6 @@ def main() -> int:
     print(f"\n{time.monotonic() - started:.0f} s")
     print(json.dumps({name: float(f"{value:.4g}") for name, value in figures.items()}))
     return 0
-
-
-def _run_missing(jobs: dict[Path, Callable[[], pl.DataFrame]]) -> None:
-    """Simulate what is not kept yet, two jobs at a time."""
-    missing = {file: job for file, job in jobs.items() if not file.exists()}
-    with ProcessPoolExecutor(_WORKERS) as pool:
-        running = {file: pool.submit(work) for file, work in missing.items()}
-        for done, (file, future) in enumerate(running.items(), start=1):
-            temporary = file.with_suffix(".tmp")
-            future.result().write_parquet(temporary)
-            temporary.replace(file)
-            print(f"  {file.stem} ({done} of {len(missing)})", flush=True)
 
 
 def _live(multiple: float, gain: float, first: int) -> pl.DataFrame:
