@@ -100,19 +100,20 @@ def online_validation(
             except PromotionError as error:
                 context.log.error(f"it can't be taken back ({error}): make freeze, or VERSION=")
                 message += f"; it could not be taken back: {error}"
-            with track_run(
-                mlflow.tracking_uri,
-                experiment=mlflow.experiment,
-                name=f"demotion {night}",
-                tags={
-                    "dagster/run_id": context.run_id,
-                    "dagster/asset": "online_validation",
-                    "withdrawn_version": row["champion_version"],
-                    "champion_version": row["challenger_version"],
-                },
-            ) as run:
-                run.log_metrics({name: row[name] for name in ("difference", "low", "high")})
-                run.log_text(judged.write_json(), "online_validation.json")
+            else:
+                with track_run(
+                    mlflow.tracking_uri,
+                    experiment=mlflow.experiment,
+                    name=f"demotion {night}",
+                    tags={
+                        "dagster/run_id": context.run_id,
+                        "dagster/asset": "online_validation",
+                        "withdrawn_version": row["champion_version"],
+                        "champion_version": row["challenger_version"],
+                    },
+                ) as run:
+                    run.log_metrics({name: row[name] for name in ("difference", "low", "high")})
+                    run.log_text(judged.write_json(), "online_validation.json")
     else:
         context.log.info(message)
     return dg.MaterializeResult(
