@@ -16,7 +16,8 @@ def run_missing(parts: Mapping[Path, Callable[[], pl.DataFrame]]) -> None:
     Parameters
     ----------
     parts
-        File to what makes its table; both are handed to another process.
+        File to what makes its table, a function of an importable module: it is handed to another
+        process, which doesn't know a package's ``__main__``.
     """
     missing = {file: work for file, work in parts.items() if not file.exists()}
     # Forked, a worker would wait for ever on the threads of libraries that this process has used.

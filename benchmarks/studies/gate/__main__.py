@@ -24,9 +24,8 @@ from benchmarks.studies.gate.coverage import (
 )
 from benchmarks.studies.gate.sequences import (
     CORRUPTIONS,
-    N_GATES,
-    corrupt_log,
-    live_gates,
+    corrupt_logs,
+    live_sequences,
     measure_unit,
 )
 from benchmarks.studies.resuming import run_missing
@@ -52,10 +51,12 @@ def main() -> int:
     for multiple, gain in gains.items():
         for first in range(0, n_sequences, _BATCH):
             file = out / f"{label}-gates-{multiple:g}-{first}.parquet"
-            jobs[file] = partial(_live, multiple, gain, first)
+            jobs[file] = partial(
+                live_sequences, multiple, gain=gain, seeds=range(first, first + _BATCH)
+            )
     for kind in CORRUPTIONS:
         file = out / f"{label}-corrupt-{kind.replace(' ', '-')}.parquet"
-        jobs[file] = partial(_corrupt, kind, 2 * gains[4.0], n_sequences // 2)
+        jobs[file] = partial(corrupt_logs, kind, gain=2 * gains[4.0], n_logs=n_sequences // 2)
     run_missing(jobs)
     kept = {
         part: pl.concat([pl.read_parquet(file) for file in jobs if f"{label}-{part}-" in file.name])
@@ -65,28 +66,6 @@ def main() -> int:
     print(f"\n{time.monotonic() - started:.0f} s")
     print(json.dumps({name: float(f"{value:.4g}") for name, value in figures.items()}))
     return 0
-
-
-def _live(multiple: float, gain: float, first: int) -> pl.DataFrame:
-    seeds = range(first, first + _BATCH)
-    # An improvement is only asked after at the fourth gate; none must pass all of them.
-    n_gates = 4 if multiple else N_GATES
-    promoted = [live_gates(seed=seed, gain=gain, n_gates=n_gates) for seed in seeds]
-    return pl.DataFrame({"multiple": multiple, "seed": seeds, "promoted_at": promoted})
-
-
-def _corrupt(kind: str, gain: float, n_logs: int) -> pl.DataFrame:
-    judged = [corrupt_log(kind, seed=seed, gain=gain) for seed in range(n_logs)]
-    return pl.DataFrame(
-        {
-            "kind": kind,
-            "is_refused": [each is None or not each.verdict.is_passed for each in judged],
-            "is_named": [
-                each is None or any("propensities" in reason for reason in each.verdict.reasons)
-                for each in judged
-            ],
-        }
-    )
 
 
 def _report(kept: dict[str, pl.DataFrame], out: Path, *, unit: float) -> dict[str, float]:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+import polars as pl
 
 from benchmarks.studies.gate.logs import (
     ACTION_IDS,
@@ -145,6 +146,59 @@ def corrupt_log(kind: str, *, seed: int, gain: float) -> Judged | None:
         return judge(replace(log, propensity=wrong), gate_number=1)
     except SupportError:
         return None
+
+
+def live_sequences(multiple: float, *, gain: float, seeds: range) -> pl.DataFrame:
+    """Return a row per sequence: at which gate it was promoted, 0 if at none.
+
+    Parameters
+    ----------
+    multiple
+        The improvement in standard errors of one gate, kept with the rows.
+    gain
+        What the last action brings more per decision.
+    seeds
+        One per sequence.
+
+    Returns
+    -------
+    pl.DataFrame
+        multiple, seed, promoted_at.
+    """
+    # An improvement is only asked after at the fourth gate; none must pass all of them.
+    n_gates = 4 if multiple else N_GATES
+    promoted = [live_gates(seed=seed, gain=gain, n_gates=n_gates) for seed in seeds]
+    return pl.DataFrame({"multiple": multiple, "seed": seeds, "promoted_at": promoted})
+
+
+def corrupt_logs(kind: str, *, gain: float, n_logs: int) -> pl.DataFrame:
+    """Return a row per log with wrong propensities: whether it was refused, and for them.
+
+    Parameters
+    ----------
+    kind
+        A name of CORRUPTIONS.
+    gain
+        What the last action brings more per decision.
+    n_logs
+        How many.
+
+    Returns
+    -------
+    pl.DataFrame
+        kind, is_refused, is_named.
+    """
+    judged = [corrupt_log(kind, seed=seed, gain=gain) for seed in range(n_logs)]
+    return pl.DataFrame(
+        {
+            "kind": kind,
+            "is_refused": [each is None or not each.verdict.is_passed for each in judged],
+            "is_named": [
+                each is None or any("propensities" in reason for reason in each.verdict.reasons)
+                for each in judged
+            ],
+        }
+    )
 
 
 def take(log: Log, rows: np.ndarray) -> Log:
