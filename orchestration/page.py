@@ -8,7 +8,7 @@ import polars as pl
 from jinja2 import Environment
 from matplotlib.figure import Figure
 
-from ml.plots.figures import render_png
+from ml.plots.drawing import render_png
 
 _TEMPLATE = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string("""\
 <!doctype html>

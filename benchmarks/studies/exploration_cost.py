@@ -19,7 +19,7 @@ from benchmarks.studies.effects.logs import draw_log
 from ml.allocation.budget import cut_probabilities, solve_budget
 from ml.pipeline.learn import fit_candidate
 from ml.pipeline.policies import UpliftScorer
-from ml.plots.figures import render_png
+from ml.plots.drawing import render_png
 from ml.simulate.worlds import find_world
 
 SMALLEST, LARGEST = 0.02, 0.8

@@ -15,7 +15,7 @@ import polars as pl
 from matplotlib.figure import Figure
 
 from ml.core.hashing import hash_text
-from ml.plots.figures import render_png
+from ml.plots.drawing import render_png
 from ml.uplift.diagnostics import fit_best_linear_predictor, group_effects, rank_average
 from ml.uplift.fitting import PERSONALISING_LEVEL, LearningSettings
 from ml.uplift.sample import Sample

@@ -20,7 +20,7 @@ from ml.core.errors import SupportError
 from ml.ope.diagnostics import SupportReport, diagnose_support, diagnose_tail
 from ml.ope.estimators import WeightedDecisions, find_estimator, weigh_decisions
 from ml.ope.intervals import Estimate, bound_by_likelihood, estimate_mean
-from ml.plots.figures import render_png
+from ml.plots.drawing import render_png
 
 ESTIMATORS = ("ips", "snips", "dr", "sndr")
 ARMS = ("No E-Mail", "Mens E-Mail", "Womens E-Mail")

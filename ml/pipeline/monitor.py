@@ -19,7 +19,7 @@ from ml.ope.intervals import estimate_mean
 
 WINDOW_DAYS = 28
 TOLERANCE = 0.20
-CUSUM_LIMIT = 6.0
+CUSUM_LIMIT = 8.0
 EFFECT_LIMIT = 4.0
 MINIMUM_ROWS = 100
 SHIFT_LIMIT = 0.15
@@ -72,8 +72,9 @@ def monitor_night(watched: Watched, *, programme: Programme) -> pl.DataFrame:
 
     Signals, each with a limit at which it alarms: ``propensities`` (share of delivered decisions
     that lack theirs), ``sample_ratio`` (an action's count against the sum of its propensities, z),
-    ``costs`` (CUSUM of realised over expected cost of offers beyond the tolerance), ``effects`` (an
-    offer's effect against no-offer over the last weeks against that of its experiment, z),
+    ``costs`` (an offer's CUSUM of realised cost beyond tolerance above or below expectation),
+    ``effects`` (an offer's effect against no-offer over the last weeks against that of its
+    experiment, z),
     ``catalogue`` (relative change of face value and message cost since the champion was fitted),
     ``features`` (Kolmogorov-Smirnov distance of this week's customers to last week's).
 
@@ -94,7 +95,7 @@ def monitor_night(watched: Watched, *, programme: Programme) -> pl.DataFrame:
     signals = [
         *_watch_propensities(watched.delivered, programme),
         *_watch_sample_ratio(recent),
-        *_watch_costs(own),
+        *_watch_costs(own, watched.catalogue),
         *_watch_effects(recent, watched.reference, control=watched.catalogue.action_ids[0]),
         *_watch_catalogue(watched.catalogue, watched.fitted),
         *_watch_features(watched.this_week, watched.last_week),
@@ -103,52 +104,62 @@ def monitor_night(watched: Watched, *, programme: Programme) -> pl.DataFrame:
     return Monitoring.validate(pl.DataFrame(rows, schema=Monitoring.create_empty().schema))
 
 
-def trace_costs(matured: pl.DataFrame) -> pl.DataFrame:
-    """Return a row per decision date: realised and expected cost of its offers, and both CUSUMs.
+def trace_costs(matured: pl.DataFrame, *, catalogue: ActionSet) -> pl.DataFrame:
+    """Return a row per offer and decision date: its realised and expected cost, and both CUSUMs.
 
     S+ = max(0, S+ + (C - (1 + d) E) / s) and S- likewise for (1 - d) E - C, with the night's
-    realised cost C, expected cost E, standard error s of C and tolerance d (Page 1954). Costs of
-    no-offer are 0, so no comparison group is needed and a night tells much.
+    realised cost C, expected cost E, tolerance d and s = r sqrt(n), where r is the root mean square
+    of what the offer's decisions were off their expectation so far (Page 1954). Costs of no-offer
+    are 0, so no comparison group is needed and a night tells much: that an offer wears out or meets
+    other tastes shows in its redemptions long before it shows in its value. Messages without a face
+    value cost what the catalogue says and are left to that signal.
 
     Parameters
     ----------
     matured
         Of ``Watched``.
+    catalogue
+        Which offers have a face value.
 
     Returns
     -------
     pl.DataFrame
-        decision_date, n_offers, cost, expected_cost, standard_error, rise, fall.
+        action_id, decision_date, n_offers, cost, expected_cost, standard_error, rise, fall.
     """
+    redeemable = [
+        name
+        for name, face in zip(catalogue.action_ids, catalogue.face_values, strict=True)
+        if face > 0
+    ]
     # Before there is a policy nothing is expected: its rows carry the offers' declared most.
     nights = (
         matured.filter(
-            (pl.col("expected_cost_effect") > 0) & pl.col("arm").is_in(["champion", "challenger"])
+            (pl.col("expected_cost_effect") > 0)
+            & pl.col("arm").is_in(["champion", "challenger"])
+            & pl.col("action_id").is_in(redeemable)
         )
-        .group_by("decision_date")
+        .group_by("action_id", "decision_date")
         .agg(
             pl.len().alias("n_offers"),
             pl.col("cost").sum(),
             pl.col("expected_cost_effect").sum().alias("expected_cost"),
-            (pl.col("cost").var() * pl.len()).sqrt().fill_null(0.0).alias("standard_error"),
-            ((pl.col("cost") - pl.col("expected_cost_effect")) ** 2).sum().sqrt().alias("away"),
+            ((pl.col("cost") - pl.col("expected_cost_effect")) ** 2).sum().alias("off"),
         )
-        # Where every offer cost the same, what they are off the expectation is the measure.
+        .sort("action_id", "decision_date")
         .with_columns(
-            pl.when(pl.col("standard_error") > 0)
-            .then("standard_error")
-            .otherwise("away")
+            (pl.col("off").cum_sum() / pl.col("n_offers").cum_sum() * pl.col("n_offers"))
+            .sqrt()
+            .over("action_id")
             .alias("standard_error")
         )
-        .drop("away")
+        .drop("off")
         .filter(pl.col("standard_error") > 0)
-        .sort("decision_date")
     )
-    cost, expected = nights["cost"].to_numpy(), nights["expected_cost"].to_numpy()
-    error = nights["standard_error"].to_numpy()
+    above = pl.col("cost") - (1 + TOLERANCE) * pl.col("expected_cost")
+    below = (1 - TOLERANCE) * pl.col("expected_cost") - pl.col("cost")
     return nights.with_columns(
-        pl.Series("rise", _accumulate((cost - (1 + TOLERANCE) * expected) / error)),
-        pl.Series("fall", _accumulate(((1 - TOLERANCE) * expected - cost) / error)),
+        _accumulate(above / pl.col("standard_error")).over("action_id").alias("rise"),
+        _accumulate(below / pl.col("standard_error")).over("action_id").alias("fall"),
     )
 
 
@@ -273,12 +284,15 @@ def _watch_sample_ratio(recent: pl.DataFrame) -> Iterator[Signal]:
         yield Signal("sample_ratio", row["action_id"], abs(z), limit, row["count"] or 0)
 
 
-def _watch_costs(matured: pl.DataFrame) -> Iterator[Signal]:
-    costs = trace_costs(take_newest_policy(matured))
-    if costs.height:
-        n_offers = int(costs["n_offers"].sum())
-        for name in ("rise", "fall"):
-            yield Signal("costs", name, costs[name][-1], CUSUM_LIMIT, n_offers)
+def _watch_costs(matured: pl.DataFrame, catalogue: ActionSet) -> Iterator[Signal]:
+    traced = trace_costs(take_newest_policy(matured), catalogue=catalogue)
+    newest = traced.group_by("action_id", maintain_order=True).agg(
+        pl.col("n_offers").sum(), pl.col("rise", "fall").last()
+    )
+    for row in newest.iter_rows(named=True):
+        for name, direction in (("rise", "above"), ("fall", "below")):
+            subject = f"{row['action_id']} {direction}"
+            yield Signal("costs", subject, row[name], CUSUM_LIMIT, row["n_offers"])
 
 
 def _watch_effects(
@@ -312,7 +326,7 @@ def _watch_features(this_week: pl.DataFrame, last_week: pl.DataFrame) -> Iterato
             yield Signal("features", name, float(distance), SHIFT_LIMIT, this_week.height)
 
 
-def _accumulate(steps: np.ndarray) -> np.ndarray:
+def _accumulate(steps: pl.Expr) -> pl.Expr:
     """Return max(0, S + step), step after step: the sum's height over its lowest point so far."""
-    total = np.cumsum(steps)
-    return np.asarray(total - np.minimum(np.minimum.accumulate(total), 0.0))
+    total = steps.cum_sum()
+    return total - pl.min_horizontal(total.cum_min(), 0.0)

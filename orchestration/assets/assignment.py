@@ -20,7 +20,7 @@ from ml.core.schemas import AssignmentTable, HoldoutTable
 from ml.pipeline.consent import close_channels, find_open_channels
 from ml.pipeline.decide import Challenger, NightCheck, check_night, decide_night
 from ml.pipeline.policies import BudgetedPolicy, ExplorationOnly, NoOffers
-from ml.plots.figures import plot_assignments
+from ml.plots.policies import plot_assignments
 from orchestration.assets.embedding import embed_figure
 from orchestration.begun import read_revision
 from orchestration.champions import find_challenger_version

@@ -6,7 +6,7 @@ import dagster as dg
 import polars as pl
 from matplotlib.figure import Figure
 
-from ml.plots.figures import render_png
+from ml.plots.drawing import render_png
 
 
 def embed_figure(figure: Figure) -> dg.MarkdownMetadataValue:

@@ -15,7 +15,7 @@ from ml.core.schemas import BudgetCurve, EvaluationRecord, PolicyValues, Promoti
 from ml.pipeline.budget_curve import trace_budget
 from ml.pipeline.identify import is_randomisation_sound
 from ml.pipeline.validate import Evaluation, evaluate_candidate, verify_promotion
-from ml.plots.figures import plot_budget_curve, plot_gate, plot_policy_values
+from ml.plots.policies import plot_budget_curve, plot_gate, plot_policy_values
 from orchestration.assets.embedding import embed_figure, tabulate
 from orchestration.assets.snapshots import find_training_date, newest_night, read_snapshot
 from orchestration.champions import promote

@@ -8,10 +8,13 @@ from pathlib import Path
 
 import dagster as dg
 import polars as pl
+from matplotlib.figure import Figure
 
 from ml.core.actions import read_actions
+from ml.core.programme import Programme
 from ml.core.schemas import Monitoring
 from ml.pipeline.monitor import (
+    CUSUM_LIMIT,
     TOLERANCE,
     Watched,
     compare_effects,
@@ -20,13 +23,8 @@ from ml.pipeline.monitor import (
     take_recent,
     trace_costs,
 )
-from ml.plots.figures import (
-    plot_assignments,
-    plot_budget_curve,
-    plot_cost_watch,
-    plot_effect_watch,
-    plot_policy_values,
-)
+from ml.plots.policies import plot_assignments, plot_budget_curve, plot_policy_values
+from ml.plots.watching import plot_cost_watch, plot_effect_watch
 from orchestration.assets.embedding import embed_figure, tabulate
 from orchestration.champions import read_last_change
 from orchestration.files import write_text
@@ -69,11 +67,7 @@ def monitoring(
             f"alarm: {row['signal']}, {row['subject']}: {row['statistic']:.2f}, "
             f"limit {row['limit']:.2f}"
         )
-    costs = plot_cost_watch(
-        trace_costs(take_newest_policy(watched.matured)),
-        tolerance=TOLERANCE,
-        currency=settings.currency,
-    )
+    costs = _plot_costs(watched, settings)
     return dg.MaterializeResult(
         metadata={
             **describe([receipt], Monitoring),
@@ -110,11 +104,7 @@ def nightly_summary(
         Panel("Offers of the night", plot_assignments(lake.read("assignment_table", night))),
         Panel(
             "Cost of offers, realised against expected",
-            plot_cost_watch(
-                trace_costs(take_newest_policy(watched.matured)),
-                tolerance=TOLERANCE,
-                currency=settings.currency,
-            ),
+            _plot_costs(watched, settings),
         ),
     ]
     if watched.reference is not None:
@@ -165,6 +155,16 @@ def nightly_summary(
             "summary": dg.MetadataValue.md(f"```\n{text}\n```"),
             "page": dg.MetadataValue.path(str(page)),
         }
+    )
+
+
+def _plot_costs(watched: Watched, settings: Programme) -> Figure:
+    """Plot realised against expected cost under the policy that decided last."""
+    return plot_cost_watch(
+        trace_costs(take_newest_policy(watched.matured), catalogue=watched.catalogue),
+        tolerance=TOLERANCE,
+        limit=CUSUM_LIMIT,
+        currency=settings.currency,
     )
 
 

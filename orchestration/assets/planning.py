@@ -7,7 +7,7 @@ import dagster as dg
 
 from ml.core.schemas import ActionPlan
 from ml.pipeline.planning import plan_actions
-from ml.plots.figures import plot_support
+from ml.plots.effects import plot_support
 from orchestration.assets.embedding import embed_figure, tabulate
 from orchestration.assets.snapshots import SNAPSHOT, find_training_date, read_snapshot
 from orchestration.lake import Lake, describe

@@ -11,7 +11,7 @@ import polars as pl
 from ml.core.schemas import ExperimentEffects, RandomisationChecks
 from ml.pipeline.experiments import estimate_experiment_effects
 from ml.pipeline.identify import check_randomisation, is_randomisation_sound
-from ml.plots.figures import plot_effects
+from ml.plots.effects import plot_effects
 from orchestration.assets.embedding import embed_figure
 from orchestration.assets.snapshots import newest_night, read_snapshot
 from orchestration.lake import Lake, describe

@@ -15,11 +15,7 @@ from ml.pipeline.learn import (
     fit_lifecycle_rule,
     report_candidate,
 )
-from ml.plots.figures import (
-    plot_calibration,
-    plot_heads,
-    plot_personas,
-)
+from ml.plots.effects import plot_calibration, plot_heads, plot_personas
 from orchestration.assets.embedding import embed_figure, tabulate
 from orchestration.assets.learning_settings import read_learning_settings
 from orchestration.assets.snapshots import SNAPSHOT, find_training_date, read_snapshot

@@ -105,8 +105,8 @@ def test_a_calm_night_watches_everything_and_alarms_nothing():
 @pytest.mark.parametrize(
     ("change", "alarm"),
     [
-        ({"matured": _live(dearer=2.0, drift_night=20)}, ("costs", "rise")),
-        ({"matured": _live(dearer=0.5, drift_night=20)}, ("costs", "fall")),
+        ({"matured": _live(dearer=2.0, drift_night=20)}, ("costs", "large above")),
+        ({"matured": _live(dearer=0.5, drift_night=20)}, ("costs", "large below")),
         ({"matured": _live(worn=0.2)}, ("effects", "large on value")),
         ({"this_week": _due(shift=1.0)}, ("features", "visits_28d")),
         (
@@ -151,34 +151,64 @@ def test_the_first_night_has_nothing_to_compare():
     assert monitor_night(empty, programme=PROGRAMME).is_empty()
 
 
-def test_cost_sums_are_the_textbooks_recursion():
-    costs = trace_costs(_live(dearer=1.3, drift_night=10))
-    rise = fall = 0.0
-    for row in costs.iter_rows(named=True):
-        rise = max(
-            0.0,
-            rise + (row["cost"] - (1 + TOLERANCE) * row["expected_cost"]) / row["standard_error"],
-        )
-        fall = max(
-            0.0,
-            fall + ((1 - TOLERANCE) * row["expected_cost"] - row["cost"]) / row["standard_error"],
-        )
-        assert row["rise"] == pytest.approx(rise, abs=1e-9)
-        assert row["fall"] == pytest.approx(fall, abs=1e-9)
+def test_cost_sums_are_the_textbooks_recursion_offer_by_offer():
+    lived = _live(dearer=1.3, drift_night=10)
+    traced = trace_costs(lived, catalogue=ACTIONS)
+    assert traced["action_id"].unique().sort().to_list() == ["large", "small"]
+    for name, expected in (("small", 0.4), ("large", 1.0)):
+        rise = fall = 0.0
+        seen = []
+        for row in traced.filter(action_id=name).iter_rows(named=True):
+            costs = lived.filter(action_id=name, decision_date=row["decision_date"])["cost"]
+            seen += costs.to_list()
+            error = np.sqrt(np.mean((np.array(seen) - expected) ** 2) * len(costs))
+            assert row["standard_error"] == pytest.approx(error)
+            rise = max(0.0, rise + (costs.sum() - (1 + TOLERANCE) * expected * len(costs)) / error)
+            fall = max(0.0, fall + ((1 - TOLERANCE) * expected * len(costs) - costs.sum()) / error)
+            assert row["rise"] == pytest.approx(rise, abs=1e-9)
+            assert row["fall"] == pytest.approx(fall, abs=1e-9)
 
 
 def test_doubled_costs_alarm_within_three_matured_nights_and_calm_lives_rarely_do():
-    costs = trace_costs(_live(dearer=2.0, drift_night=20))
-    assert costs["rise"][19] < CUSUM_LIMIT < costs["rise"][22]
-    false = sum(
-        max(
-            trace_costs(_live(n_nights=90, n=100, seed=seed))[name].max()
-            for name in ("rise", "fall")
-        )
-        > CUSUM_LIMIT
+    rise = trace_costs(_live(dearer=2.0, drift_night=20), catalogue=ACTIONS).filter(
+        action_id="large"
+    )["rise"]
+    assert rise[19] < CUSUM_LIMIT < rise[22]
+    highest = [
+        trace_costs(_live(n_nights=90, n=100, seed=seed), catalogue=ACTIONS)
+        .select(pl.max_horizontal("rise", "fall").max())
+        .item()
         for seed in range(10)
-    )
-    assert false == 0
+    ]
+    assert max(highest) < CUSUM_LIMIT
+
+
+def test_an_offer_that_exploration_alone_sends_alarms_when_nobody_redeems_it_any_more():
+    """Ten a night, where the effect on value would take months to tell."""
+    random = np.random.default_rng(4)
+    frames = []
+    for night in range(40):
+        redeems = random.random(10) < (0.4 if night < 10 else 0.2)
+        frames.append(
+            pl.DataFrame(
+                {
+                    "action_id": "large",
+                    "arm": "champion",
+                    "decision_date": FIRST + timedelta(days=night),
+                    "cost": 5.0 * redeems,
+                    "expected_cost_effect": 2.0,
+                }
+            )
+        )
+    fall = trace_costs(pl.concat(frames), catalogue=ACTIONS)["fall"]
+    assert fall[9] < CUSUM_LIMIT < fall[35]
+
+
+def test_messages_without_a_face_value_are_left_to_the_catalogue():
+    free = replace(ACTIONS, face_values=np.array([0.0, 0, 5]))
+    dearer = _live(dearer=3.0)
+    traced = trace_costs(dearer, catalogue=free)
+    assert traced["action_id"].unique().to_list() == ["large"]
 
 
 def test_effects_are_those_that_were_lived_and_wear_out():
@@ -200,7 +230,7 @@ def test_only_the_newest_policy_and_the_newest_weeks_are_compared():
 
 def test_declared_most_costs_of_exploration_are_no_expectation():
     explored = _live(dearer=0.2).with_columns(arm=pl.lit("exploration_only"))
-    assert trace_costs(explored).is_empty()
+    assert trace_costs(explored, catalogue=ACTIONS).is_empty()
     assert not any(signal == "costs" for signal, _ in _alarms(replace(CALM, matured=explored)))
 
 
@@ -218,7 +248,7 @@ def test_the_control_may_have_any_name():
 def test_redemptions_that_stop_alarm_though_every_offer_costs_the_same():
     is_sent = pl.col("action_id") != "no_offer"
     dead = _live().with_columns(cost=pl.when(is_sent).then(0.1).otherwise(0.0))
-    assert ("costs", "fall") in _alarms(replace(CALM, matured=dead))
+    assert ("costs", "large below") in _alarms(replace(CALM, matured=dead))
 
 
 def test_an_offer_without_anybody_to_compare_with_is_left_out():

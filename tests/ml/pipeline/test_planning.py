@@ -11,7 +11,7 @@ from ml.core.actions import ActionSet
 from ml.core.logged import build_logged_decisions
 from ml.ope.design import detectable_difference
 from ml.pipeline.planning import plan_actions
-from ml.plots.figures import plot_support
+from ml.plots.effects import plot_support
 
 TAKEN = ("email_coupon_2", "email_coupon_5")
 
