@@ -1,8 +1,11 @@
-"""How soon monitoring notices a drift, and how often it cries wolf: -m benchmarks.studies.drift.
+"""How soon monitoring notices a drift, how often it cries wolf, and what recalibration mends.
 
-Every seed's bakery is lived up to its first champion once, then 60 nights as it is and under each
-drift, which begins ten nights in (lost propensities: in the experiment). The champion stays, so
-that nothing but the drift changes. Finished seeds are kept and not lived again.
+python -m benchmarks.studies.drift. Every seed's bakery is lived up to its first training once, then
+60 nights as it is and under each drift, which begins ten nights in (lost propensities: in the
+experiment). The policy that the training fitted decides them all, proven or not, so that nothing
+but the drift changes. In the end it is recalibrated on the newest 28 nights that matured, and the
+true effects of the last night are regressed on what it predicted before and after. Finished seeds
+are kept and not lived again.
 """
 
 import argparse
@@ -12,24 +15,28 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
 from benchmarks.studies.nightly_loop.living import _warm_up
 from benchmarks.studies.nightly_loop.marts import LoopMarts
 from benchmarks.studies.resuming import run_missing
+from ml.core.contexts import build_contexts
 from ml.core.schemas import AssignmentTable
 from ml.pipeline.decide import decide_night, to_contract
 from ml.pipeline.experiments import estimate_experiment_effects
-from ml.pipeline.monitor import Watched, monitor_night
+from ml.pipeline.monitor import WINDOW_DAYS, Watched, monitor_night
 from ml.pipeline.policies import BudgetedPolicy
+from ml.pipeline.recalibrate import recalibrate_policy
 from ml.pipeline.snapshots import take_snapshot
 from ml.simulate.config import WorldConfig
+from ml.simulate.truth import compute_truth
 from ml.simulate.world import World, WorldState
 from ml.simulate.worlds import DRIFT_DAYS, find_world
 
 _WEEK = 7
 _EXPERIMENT_DAYS = 8
-STATED_NIGHTS = {"costs": 12, "tastes": 15, "wear_out": 45, "propensities": 2}
+STATED_NIGHTS = {"costs": 2, "tastes": 14, "wear_out": 30, "propensities": 2}
 """Nights within which a drift is to be alarmed; eight of them are an outcome's maturing."""
 _EMPTY = AssignmentTable.create_empty().with_columns(
     visits=pl.lit(0, dtype=pl.Int64),
@@ -51,8 +58,8 @@ def main() -> int:
         for seed in range(1, n_seeds + 1)
     }
     run_missing(parts)
-    alarms = pl.concat([pl.read_parquet(file) for file in parts])
-    figures = _report(alarms, n_nights=n_nights)
+    lived = pl.concat([pl.read_parquet(file) for file in parts])
+    figures = _report(lived, n_nights=n_nights)
     print(f"\n{time.monotonic() - started:.0f} s")
     print(json.dumps({name: float(f"{value:.4g}") for name, value in figures.items()}))
     return 0
@@ -73,14 +80,15 @@ def live_seed(seed: int, n_nights: int, n_customers: int) -> pl.DataFrame:
     Returns
     -------
     pl.DataFrame
-        seed, drift ('none' too), signal, subject, statistic, limit, nights since the drift: a row
-        per alarm, and one without signal per life.
+        seed, drift ('none' too), kind, signal, subject, statistic, limit, nights since the drift: a
+        row of kind 'alarm' per alarm, 'slope' per outcome and stage of calibration.
     """
     calm = replace(find_world("bakery"), n_customers=n_customers, seed=seed)
     morning, marts, system = _warm_up(World(calm), n_nights=n_nights)
     system.train(morning.day, marts)
-    if system.champion is None:
-        raise AssertionError("training sets a champion")
+    policy = system.candidate
+    if policy is None:
+        raise AssertionError("training fits a candidate")
     snapshot = take_snapshot(
         pl.concat(system._log), programme=calm.programme, actions=marts.actions
     )
@@ -92,7 +100,7 @@ def live_seed(seed: int, n_nights: int, n_customers: int) -> pl.DataFrame:
             config = replace(calm, drifts=find_world(f"bakery+{drift}").drifts)
         frames.append(
             _watch_nights(
-                World(config), morning, marts.branch(), system.champion, reference, n_nights
+                World(config), morning, marts.branch(), policy, reference, n_nights
             ).with_columns(pl.lit(drift).alias("drift"))
         )
     return pl.concat(frames, how="diagonal").with_columns(pl.lit(seed).alias("seed"))
@@ -102,23 +110,27 @@ def _watch_nights(
     world: World,
     state: WorldState,
     marts: LoopMarts,
-    champion: BudgetedPolicy,
+    policy: BudgetedPolicy,
     reference: pl.DataFrame,
     n_nights: int,
 ) -> pl.DataFrame:
-    """Return the alarms of a life under one policy, and a row that says it was lived."""
+    """Return the alarms of a life under one policy, and its slopes before and after."""
     programme, first, fitted = world.config.programme, state.day, marts.actions
     decided: dict[int, pl.DataFrame] = {}
     due: dict[int, pl.DataFrame] = {}
     matured: list[pl.DataFrame] = []
     began = DRIFT_DAYS["costs"]
-    frames = [pl.DataFrame({"since": [n_nights]}, schema={"since": pl.Int64})]
+    frames = [
+        _find_slopes(world, state, marts.build_features(first), policy).with_columns(
+            pl.lit("before").alias("subject")
+        )
+    ]
     while state.day < first + n_nights:
         day = state.day
         due[day] = marts.build_features(day)
         night = decide_night(
             due[day],
-            policy=champion,
+            policy=policy,
             policy_version="1",
             catalogue=marts.actions,
             programme=programme,
@@ -147,17 +159,61 @@ def _watch_nights(
             outcomes = marts.build_outcomes(to_contract(decided[due_back], programme), due_back)
             matured.append(
                 decided[due_back].join(
-                    outcomes.select("decision_id", "visits", "value", "cost"), on="decision_id"
+                    outcomes.select(pl.exclude(set(night.columns) - {"decision_id"})),
+                    on="decision_id",
                 )
             )
+    recent = pl.concat(
+        [
+            night.join(due[day], on="customer_id", suffix="_features")
+            for day, night in list(zip(sorted(decided), matured, strict=False))[-WINDOW_DAYS:]
+        ]
+    )
+    recalibrated = recalibrate_policy(
+        policy,
+        take_snapshot(recent, programme=programme, actions=fitted),
+        programme=programme,
+    )
+    features = marts.build_features(state.day)
+    for stage, each in (("drifted", policy), ("recalibrated", recalibrated)):
+        frames.append(
+            _find_slopes(world, state, features, each).with_columns(pl.lit(stage).alias("subject"))
+        )
     return pl.concat(frames, how="diagonal")
+
+
+def _find_slopes(
+    world: World, state: WorldState, features: pl.DataFrame, policy: BudgetedPolicy
+) -> pl.DataFrame:
+    """Return the slope of a night's true effects on the policy's, by outcome, of all its offers."""
+    decided = features.filter(pl.col("is_due") & ~pl.col("is_holdout")).sort("customer_id")
+    contexts = build_contexts(decided, programme=world.config.programme, actions=policy.actions)
+    scores = policy.scorer.score(contexts)
+    position = pl.DataFrame({"customer_id": world.population.customer_id}).with_row_index("row")
+    rows = decided.join(position, on="customer_id", how="left", maintain_order="left")["row"]
+    truth = compute_truth(world, state, rows.to_numpy())
+    offered = contexts.eligible & (scores.value_effect != 0)
+    offered[:, 0] = False
+    pairs = (
+        ("value", scores.value_effect[offered], truth.value_effect[offered]),
+        ("cost", scores.cost_effect[offered], truth.cost_effect[offered]),
+    )
+    return pl.DataFrame(
+        {
+            "kind": "slope",
+            "signal": [outcome for outcome, _, _ in pairs],
+            "statistic": [
+                float(np.polyfit(predicted, actual, 1)[0]) for _, predicted, actual in pairs
+            ],
+        }
+    )
 
 
 def _watch_experiment(config: WorldConfig) -> pl.DataFrame:
     """Return the alarms of the experiment's first nights without propensities."""
     world, began = World(config), DRIFT_DAYS["propensities"]
     state, _ = world.open_day()
-    frames = [pl.DataFrame({"since": [_EXPERIMENT_DAYS]}, schema={"since": pl.Int64})]
+    frames = []
     while state.day < began + _EXPERIMENT_DAYS:
         decisions = world.randomise(state)
         state, _ = world.step(state, decisions)
@@ -186,6 +242,7 @@ def _note_alarms(signals: pl.DataFrame, since: int) -> pl.DataFrame:
         "statistic",
         "limit",
         pl.lit(since, dtype=pl.Int64).alias("since"),
+        pl.lit("alarm").alias("kind"),
     )
 
 
@@ -195,12 +252,12 @@ def _gather(due: dict[int, pl.DataFrame], day: int) -> pl.DataFrame:
     return pl.concat(week) if week else _EMPTY
 
 
-def _report(alarms: pl.DataFrame, *, n_nights: int) -> dict[str, float]:
-    """Print how soon each drift was noticed, and return the line's figures."""
-    n_seeds = alarms["seed"].n_unique()
+def _report(lived: pl.DataFrame, *, n_nights: int) -> dict[str, float]:
+    """Print how soon each drift was noticed and what was mended; return the line's figures."""
+    n_seeds = lived["seed"].n_unique()
     # The night that an alarm begins counts, not those that it lasts.
     onsets = (
-        alarms.filter(pl.col("signal").is_not_null())
+        lived.filter(pl.col("kind") == "alarm")
         .group_by("drift", "seed", "signal", "subject")
         .agg(pl.col("since").min())
     )
@@ -225,6 +282,25 @@ def _report(alarms: pl.DataFrame, *, n_nights: int) -> dict[str, float]:
     print(f"\nfalse alarms in {n_seeds * n_nights:,} nights without drift: {calm.height}")
     for row in calm.sort("signal", "subject").iter_rows(named=True):
         print(f"  seed {row['seed']}: {row['signal']}, {row['subject']}")
+    print("\nslope of true on predicted effects, median of seeds (10 %, 90 %)")
+    slopes = (
+        lived.filter(pl.col("kind") == "slope")
+        .group_by("drift", "signal", "subject")
+        .agg(
+            pl.col("statistic").median().alias("median"),
+            pl.col("statistic").quantile(0.1).alias("low"),
+            pl.col("statistic").quantile(0.9).alias("high"),
+        )
+    )
+    print(f"{'drift':<12}{'outcome':<9}{'before':>22}{'drifted':>22}{'recalibrated':>22}")
+    for drift in ("none", "costs", "tastes", "wear_out"):
+        for outcome in ("value", "cost"):
+            cells = []
+            for stage in ("before", "drifted", "recalibrated"):
+                row = slopes.filter(drift=drift, signal=outcome, subject=stage).row(0, named=True)
+                cells.append(f"{row['median']:.2f} ({row['low']:+.2f}, {row['high']:+.2f})")
+                figures[f"{drift}_{outcome}_slope_{stage}"] = row["median"]
+            print(f"{drift:<12}{outcome:<9}" + "".join(f"{cell:>22}" for cell in cells))
     return figures
 
 

@@ -74,18 +74,31 @@ def fit_candidate(
         progress=progress,
     )
     scorer = UpliftScorer(heads, fallback_cost=actions.face_values + actions.message_costs)
-    least = _find_least_reward(scorer, snapshot)
-    return _freeze(
+    least = find_least_reward(scorer, snapshot)
+    return set_up_policy(
         replace(scorer, least_reward=least), snapshot, programme=programme, actions=actions
     )
 
 
-def _find_least_reward(scorer: UpliftScorer, snapshot: Snapshot) -> float:
+def find_least_reward(scorer: UpliftScorer, snapshot: Snapshot) -> float:
     """Return the net value effect above which as many get an offer as the log sent at most.
 
     An offer that costs next to nothing would else go to everybody whom it may help a little, week
     after week, and no decision in the log says what that does to the ones after it.
+
+    Parameters
+    ----------
+    scorer
+        Its own least reward is not used.
+    snapshot
+        The log.
+
+    Returns
+    -------
+    float
+        Currency per decision; 0 where the scorer sends less anyway.
     """
+    scorer = replace(scorer, least_reward=0.0)
     contexts = snapshot.training.contexts
     scores = scorer.score(contexts)
     best = np.where(scores.allowed[:, 1:], scores.reward[:, 1:], 0.0).max(axis=1, initial=0.0)
@@ -136,13 +149,28 @@ def fit_lifecycle_rule(
         mean_value_effect=value,
         mean_cost_effect=cost,
     )
-    return _freeze(rule, snapshot, programme=programme, actions=actions)
+    return set_up_policy(rule, snapshot, programme=programme, actions=actions)
 
 
-def _freeze(
+def set_up_policy(
     scorer: Scorer, snapshot: Snapshot, *, programme: Programme, actions: ActionSet
 ) -> BudgetedPolicy:
-    """Return the scorer's policy with its cut solved on training decisions."""
+    """Return the scorer's policy with its cut solved on training decisions.
+
+    Parameters
+    ----------
+    scorer
+        Of contexts as the snapshot encodes them.
+    snapshot
+        The log.
+    programme, actions
+        Budget, floor, attributes; what is offered.
+
+    Returns
+    -------
+    BudgetedPolicy
+        Frozen: to be valued elsewhere.
+    """
     contexts = snapshot.training.contexts
     policy = BudgetedPolicy(
         scorer=scorer,

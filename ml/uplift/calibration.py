@@ -75,14 +75,16 @@ def calibrate_effects(
     lifecycle: np.ndarray,
     customer: np.ndarray,
     shrinks_means: bool,
+    prior_slope: float = 0.0,
 ) -> dict[str, tuple[Calibration, ...]]:
     """Fit the best linear predictor of pseudo-outcomes by predicted effects.
 
     Within each lifecycle and action both are centred, then one slope per family is fitted through
-    all its rows. It is shrunk by its signal-to-noise, b (1 - se^2 / b^2)_+, the error clustered by
-    customer; where that exceeds 1, to 1 + (b - 1) (1 - se^2 / (b - 1)^2)_+. A lifecycle's
-    mean effect of an action is the pseudo-outcomes'; with ``shrinks_means`` it is the prediction's,
-    moved towards theirs by (1 - se^2 / gap^2)_+ of the gap.
+    all its rows. It is shrunk by its signal-to-noise to the prior slope p, which is
+    p + (b - p) (1 - se^2 / (b - p)^2)_+, the error clustered by customer; where that exceeds 1,
+    the prior is 1. It is never below 0. A lifecycle's mean effect of an action is the
+    pseudo-outcomes'; with ``shrinks_means`` it is the prediction's, moved towards theirs by
+    (1 - se^2 / gap^2)_+ of the gap.
 
     Parameters
     ----------
@@ -100,6 +102,8 @@ def calibrate_effects(
         Dense customer number.
     shrinks_means
         For noisy outcomes such as value; a cost's mean is precise.
+    prior_slope
+        0: nothing is known of the predictions; 1: they were calibrated before.
 
     Returns
     -------
@@ -130,9 +134,11 @@ def calibrate_effects(
                 scores.append(tau[rows, action] - centre)
                 outcomes.append(pseudo[rows, action] - effect)
                 customers.append(customer[rows])
-        slope = 0.0
+        slope = prior_slope
         if scores:
-            slope = _fit_slope(*(np.concatenate(each) for each in (scores, outcomes, customers)))
+            slope = _fit_slope(
+                *(np.concatenate(each) for each in (scores, outcomes, customers)), prior=prior_slope
+            )
         for (name, action), (mean, centre) in means.items():
             calibrations[name][action] = Calibration(mean, centre, slope)
     return {name: tuple(each) for name, each in calibrations.items()}
@@ -220,17 +226,20 @@ def prove_means(
     return is_proven
 
 
-def _fit_slope(score: np.ndarray, outcome: np.ndarray, customer: np.ndarray) -> float:
-    """Return the slope of outcome on score, both centred, shrunken towards 0; beyond 1, to 1."""
+def _fit_slope(
+    score: np.ndarray, outcome: np.ndarray, customer: np.ndarray, *, prior: float
+) -> float:
+    """Return the slope of outcome on score, both centred, shrunken to a prior; beyond 1, to 1."""
     spread = float(score @ score)
     if spread <= 1e-12 * max(len(score), 1):
-        return 0.0
+        return prior
     raw = float(score @ outcome) / spread
-    if raw <= 0:
-        return 0.0
     per_customer = np.bincount(customer, weights=score * (outcome - raw * score))
     squared_error = float(per_customer @ per_customer) / spread**2
-    slope = raw * max(0.0, 1 - squared_error / raw**2)
-    if slope <= 1:
-        return slope
-    return 1 + (raw - 1) * max(0.0, 1 - squared_error / (raw - 1) ** 2)
+
+    def shrink(towards: float) -> float:
+        gap = raw - towards
+        return towards + (gap * max(0.0, 1 - squared_error / gap**2) if gap else 0.0)
+
+    slope = max(0.0, shrink(prior))
+    return slope if slope <= 1 else shrink(1.0)

@@ -118,6 +118,7 @@ class System:
     def __init__(self, world: World) -> None:
         self._world, self._programme = world, world.config.programme
         self.champion: BudgetedPolicy | None = None
+        self.candidate: BudgetedPolicy | None = None
         self.rule: BudgetedPolicy | None = None
         self.gates: list[Gate] = []
         self._log: list[pl.DataFrame] = []
@@ -155,6 +156,7 @@ class System:
             self.rule = fit_lifecycle_rule(snapshot, programme=programme, actions=actions)
             self.champion, self._version, self._versions = self.rule, 1, 1
         candidate = fit_candidate(snapshot, programme=programme, actions=actions)
+        self.candidate = candidate
         self._versions += 1
         record = evaluate_candidate(
             snapshot,

@@ -1,0 +1,65 @@
+"""Learn, between trainings: the champion brought in line with what matured since a drift."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from ml.core.errors import ContractError, SupportError
+from ml.core.programme import Programme
+from ml.pipeline.learn import find_least_reward, set_up_policy
+from ml.pipeline.policies import BudgetedPolicy, UpliftScorer
+from ml.pipeline.snapshots import Snapshot
+from ml.uplift.recalibration import recalibrate_heads
+
+
+def recalibrate_policy(
+    policy: BudgetedPolicy,
+    recent: Snapshot,
+    *,
+    programme: Programme,
+    progress: Callable[[str], None] = lambda message: None,
+) -> BudgetedPolicy:
+    """Return a policy whose effects are calibrated on recent decisions of training customers.
+
+    Parameters
+    ----------
+    policy
+        The champion, with uplift heads.
+    recent
+        Decisions since the drift, encoded as the policy encodes them.
+    programme
+        Budget and floor.
+    progress
+        Called with a line per step.
+
+    Returns
+    -------
+    BudgetedPolicy
+        Its cut solved on the recent decisions: a candidate like any other.
+
+    Raises
+    ------
+    ContractError
+        If the policy has no heads, or another action set than the log.
+    SupportError
+        If no recent decision of a training customer has all its propensities.
+    """
+    if not isinstance(policy.scorer, UpliftScorer):
+        raise ContractError(
+            f"a {policy.kind} policy has no heads to recalibrate: run weekly_training"
+        )
+    training = recent.training
+    if training.logging_policy.shape[1] != policy.actions.n_actions:
+        raise ContractError(
+            "the catalogue's actions are not those that the champion was fitted on: run "
+            "weekly_training"
+        )
+    if not training.n_decisions:
+        raise SupportError(
+            "no decision of a training customer has matured since: wait, or go further back"
+        )
+    progress(f"recalibrating on {training.n_decisions:,} decisions")
+    heads = recalibrate_heads(policy.scorer.heads, training, families=policy.actions.families)
+    scorer = replace(policy.scorer, heads=heads)
+    scorer = replace(scorer, least_reward=find_least_reward(scorer, recent))
+    encoding = replace(programme, attributes=policy.attributes)
+    return set_up_policy(scorer, recent, programme=encoding, actions=policy.actions)
