@@ -19,6 +19,7 @@ REISSUE ?=
 EXPORT ?=
 CAUSALML ?=
 VERSION ?=
+SINCE ?=
 REASON ?=
 QUICK ?=
 PYTHON ?= python3.11
@@ -29,7 +30,7 @@ STAMP := $(VENV)/.installed
 LIFTLOOP := LIFTLOOP_HOME=$(abspath $(HOME_DIR)) OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m orchestration.commands
 
 .DEFAULT_GOAL := help
-.PHONY: help install nightly approve rollback freeze unfreeze validate restore erase plan-exploration world loop study-gate study-drift study-forward study-effects bench test test-slow check fix ui clean
+.PHONY: help install nightly approve recalibrate rollback freeze unfreeze validate restore erase plan-exploration world loop study-gate study-drift study-forward study-effects bench test test-slow check fix ui clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -51,6 +52,9 @@ validate: $(STAMP) ## Check a delivery against the contract without loading it (
 
 approve: $(STAMP) ## With PROMOTION=approve: promote the proven candidate (HOME_DIR=)
 	@$(LIFTLOOP) approve
+
+recalibrate: $(STAMP) ## After a drift: calibrate the champion on recent nights, for the gate (SINCE= HOME_DIR=)
+	@$(LIFTLOOP) recalibrate $(if $(SINCE),--since $(SINCE))
 
 rollback: $(STAMP) ## Take the champion back to the one before (VERSION= REASON= HOME_DIR=)
 	@$(LIFTLOOP) rollback $(if $(VERSION),--version '$(VERSION)') $(if $(REASON),--reason '$(REASON)')

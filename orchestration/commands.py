@@ -1,4 +1,4 @@
-"""The command line behind the Makefile: nightly, approve, rollback, freeze, restore and others.
+"""The command line behind the Makefile: nightly, approve, recalibrate, rollback and others.
 
 Reads: landing, lake. Writes: standard output; the jobs write the rest.
 """
@@ -21,6 +21,7 @@ from orchestration.files import describe_system_error, write_text
 from orchestration.holding import hold_home
 from orchestration.lake import Lake
 from orchestration.settings import REPOSITORY, Settings, prepare_home, read_settings
+from orchestration.summary import describe_gate
 
 
 class Source(Protocol):
@@ -118,6 +119,19 @@ def run_approve(parsed: argparse.Namespace) -> int:
     if not decided["is_promoted"]:
         raise PromotionError(decided["reason"])
     print(f"version {decided['champion_version']} decides from the next night on")
+    return 0
+
+
+def run_recalibrate(parsed: argparse.Namespace) -> int:
+    """Calibrate the champion on what matured since a drift; the gate decides about it."""
+    settings = read_settings()
+    prepare_home(settings)
+    since = str(parsed.since) if parsed.since else ""
+    with hold_home(settings, command="recalibrate"):
+        _run_alone(settings, "recalibration", {"recalibrated_policy": {"config": {"since": since}}})
+        lake = Lake(root=str(settings.lake))
+        night = lake.dates("customer_features")[-1]
+        print("\n" + "\n".join(describe_gate(lake, settings.programme(), night)))
     return 0
 
 
@@ -355,6 +369,9 @@ def _build_parser() -> argparse.ArgumentParser:
     erase.set_defaults(run=run_erase)
     approve = commands.add_parser("approve", help="promote the candidate that waits for it")
     approve.set_defaults(run=run_approve)
+    mended = commands.add_parser("recalibrate", help="calibrate the champion on recent nights")
+    mended.add_argument("--since", type=_parse_date, help="YYYY-MM-DD; default: four weeks")
+    mended.set_defaults(run=run_recalibrate)
     back = commands.add_parser("rollback", help="take the champion back")
     back.add_argument("--version", help="to this version; default: the one before")
     back.add_argument("--reason", default="asked for by make rollback")

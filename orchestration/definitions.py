@@ -14,6 +14,7 @@ from orchestration.assets.monitoring import monitoring, nightly_summary
 from orchestration.assets.online_validation import online_validation
 from orchestration.assets.planning import action_plan
 from orchestration.assets.randomisation import randomisation
+from orchestration.assets.recalibration import recalibrated_policy
 from orchestration.assets.uplift import lifecycle_rule, uplift_heads
 from orchestration.jobs import (
     EXECUTOR,
@@ -21,6 +22,7 @@ from orchestration.jobs import (
     nightly,
     promotion,
     rebuild,
+    recalibration,
     settings_search,
     weekly_training,
 )
@@ -48,6 +50,7 @@ defs = dg.Definitions(
         # learn
         lifecycle_rule,
         uplift_heads,
+        recalibrated_policy,
         action_plan,
         learning_settings,
         # decide
@@ -59,7 +62,16 @@ defs = dg.Definitions(
         monitoring,
         nightly_summary,
     ],
-    jobs=[history, rebuild, nightly, weekly_training, settings_search, promotion, rollback],
+    jobs=[
+        history,
+        rebuild,
+        nightly,
+        weekly_training,
+        recalibration,
+        settings_search,
+        promotion,
+        rollback,
+    ],
     schedules=[nightly_schedule, weekly_training_schedule, settings_search_schedule],
     sensors=[landing_files],
     resources=build_resources(settings),

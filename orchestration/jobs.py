@@ -92,6 +92,21 @@ weekly_training = dg.define_asset_job(
     executor_def=EXECUTOR,
 )
 
+recalibration = dg.define_asset_job(
+    "recalibration",
+    selection=dg.AssetSelection.assets(
+        "randomisation_checks",
+        "experiment_effects",
+        "recalibrated_policy",
+        "policy_values",
+        "budget_curve",
+        "evaluation_record",
+        "champion",
+    ),
+    description="After a drift: calibrate the champion anew, promote that if it's proven.",
+    executor_def=EXECUTOR,
+)
+
 settings_search = dg.define_asset_job(
     "settings_search",
     selection=dg.AssetSelection.assets("learning_settings"),

@@ -35,7 +35,7 @@ def summarise_night(lake: Lake, programme: Programme, night: date) -> str:
         _describe_outcomes(lake, programme, night),
         _describe_experiment(lake, programme),
         _describe_policies(lake, programme),
-        _describe_gate(lake, programme, night),
+        describe_gate(lake, programme, night),
         _describe_champion(lake, programme, night),
         _describe_alarms(lake, night),
         _describe_decisions(lake, programme, night),
@@ -127,7 +127,8 @@ def _describe_policies(lake: Lake, programme: Programme) -> Iterator[str]:
         yield "  ".join(cells)
 
 
-def _describe_gate(lake: Lake, programme: Programme, night: date) -> Iterator[str]:
+def describe_gate(lake: Lake, programme: Programme, night: date) -> Iterator[str]:
+    """Say what the newest gate found, and what came of it."""
     days = lake.dates("evaluation_record")
     if not days:
         return

@@ -195,11 +195,17 @@ class HoldoutTable(dy.Schema):
 
 
 class PolicyValues(dy.Schema):
-    """One row per policy, estimator and reward on the evaluation cohort."""
+    """One row per policy, estimator and reward on the evaluation cohort.
+
+    Of estimator 'tuned', ``method`` is what cross-validation chose for the policy's net value, and
+    ``limit`` that of its weights; its interval holds the bias too.
+    """
 
     policy = dy.String(primary_key=True)
     estimator = dy.String(primary_key=True)
     reward = dy.String(primary_key=True)
+    method = dy.String(nullable=False)
+    limit = dy.Float64(nullable=True, min=0)
     policy_value = dy.Float64(nullable=False)
     standard_error = dy.Float64(nullable=False, min=0)
     low = dy.Float64(nullable=False)
@@ -219,6 +225,7 @@ class EvaluationRecord(dy.Schema):
     candidate_version = dy.String(primary_key=True)
     champion_version = dy.String(nullable=False)
     evaluated_for_date = dy.Date(nullable=False)
+    judged_since = dy.Date(nullable=False)
     gate_number = dy.Int64(nullable=False, min=1)
     is_passed = dy.Bool(nullable=False)
     reasons = dy.List(dy.String(nullable=False), nullable=False)

@@ -121,7 +121,8 @@ def tune_by_slope(
             break
         chosen = j
     limit = float(np.asarray(limits, dtype=float)[order[chosen]])
-    estimate = _allow_for_bias(method.contribute(decisions, limit), decisions, customer)
+    unbiased = find_estimator(_UNBIASED).contribute(decisions, np.inf)
+    estimate = allow_for_bias(method.contribute(decisions, limit), unbiased, customer)
     return Choice(estimator, limit, estimate)
 
 
@@ -175,12 +176,14 @@ def choose_by_validation(
         )
     ]
     unbiased = find_estimator(_UNBIASED).contribute(decisions, np.inf)
-    contributions = [option.contribute(decisions, limit) for option, limit in options]
     cluster = np.unique(customer, return_inverse=True)[1]
     counts = np.bincount(cluster).astype(float)
-    totals = np.stack([np.bincount(cluster, weights=each) for each in contributions])  # (C, G)
+    totals, own = np.empty((len(options), len(counts))), np.empty(len(options))  # (C, G), (C,)
+    for number, (option, limit) in enumerate(options):
+        values = option.contribute(decisions, limit)
+        totals[number] = np.bincount(cluster, weights=values)
+        own[number] = estimate_mean(values, customer).standard_error
     reference = np.bincount(cluster, weights=unbiased)
-    own = np.array([estimate_mean(each, customer).standard_error for each in contributions])
     other = estimate_mean(unbiased, customer).standard_error
     share = np.clip(other**2 / (other**2 + own**2), 0.1, 0.9)  # (C,)
     random = np.random.default_rng([seed, 74])
@@ -202,18 +205,31 @@ def choose_by_validation(
     ]
     chosen = min(trusted, key=lambda number: float(mean_error[number]), default=best)
     method, limit = options[chosen]
+    values = method.contribute(decisions, limit)
     if method.is_unbiased:
-        return Choice(method.name, limit, estimate_mean(contributions[chosen], customer))
-    estimate = _allow_for_bias(contributions[chosen], decisions, customer)
-    return Choice(method.name, limit, estimate)
+        return Choice(method.name, limit, estimate_mean(values, customer))
+    return Choice(method.name, limit, allow_for_bias(values, unbiased, customer))
 
 
-def _allow_for_bias(
-    contributions: np.ndarray, decisions: WeightedDecisions, customer: np.ndarray
+def allow_for_bias(
+    contributions: np.ndarray, unbiased: np.ndarray, customer: np.ndarray
 ) -> Estimate:
-    """Return the mean with an interval that holds the bias too."""
+    """Return the mean with an interval that holds the bias too, as far as it is seen.
+
+    Parameters
+    ----------
+    contributions, unbiased : shape (n,)
+        Of a biased estimator, and of an unbiased one of the same.
+    customer : shape (n,), int
+        Cluster of each decision.
+
+    Returns
+    -------
+    Estimate
+        Half widths of the mean and of its difference to the unbiased one, and that difference, are
+        added.
+    """
     own = estimate_mean(contributions, customer)
-    unbiased = find_estimator(_UNBIASED).contribute(decisions, np.inf)
     bias = estimate_mean(unbiased - contributions, customer)
     reach = own.high - own.value + abs(bias.value) + bias.high - bias.value
     return replace(own, low=own.value - reach, high=own.value + reach)

@@ -24,13 +24,15 @@ from ml.ope.estimators import (
 )
 from ml.ope.evidence import gather_evidence
 from ml.ope.gate import GateEvidence, decide_promotion
-from ml.ope.intervals import estimate_mean
+from ml.ope.intervals import Estimate, estimate_mean
+from ml.ope.tuning import allow_for_bias, choose_by_validation
 from ml.pipeline.policies import AlignedPolicy, BudgetedPolicy, UpliftScorer
 from ml.pipeline.snapshots import Snapshot, find_most_offers
 from ml.uplift.diagnostics import fit_best_linear_predictor
 
 CANDIDATE, CHAMPION, NO_OFFER = "candidate", "champion", "no_offer"
 ESTIMATORS = ("ips", "snips", "dr", "sndr")
+TUNED = "tuned"
 REWARDS = ("value", "cost", "net_value")
 RECORD_DAYS = 8
 
@@ -140,6 +142,7 @@ def evaluate_candidate(
         "candidate_version": candidate_version,
         "champion_version": champion_version,
         "evaluated_for_date": training_date,
+        "judged_since": logged.contexts.frame["decision_date"].min(),
         "gate_number": gate_number,
         "is_passed": verdict.is_passed,
         "reasons": list(verdict.reasons),
@@ -172,7 +175,9 @@ def evaluate_candidate(
         "programme_hash": hash_programme(programme),
     }
     record = pl.DataFrame([row], schema=EvaluationRecord.create_empty().schema)
-    return Evaluation(_value_all(logged, weighted), EvaluationRecord.validate(record))
+    return Evaluation(
+        _value_all(logged, weighted, seed=programme.seed), EvaluationRecord.validate(record)
+    )
 
 
 def _weigh_all(
@@ -196,7 +201,10 @@ def _weigh_all(
 
 
 def _value_all(
-    logged: LoggedDecisions, weighted: Mapping[tuple[str, str], WeightedDecisions]
+    logged: LoggedDecisions,
+    weighted: Mapping[tuple[str, str], WeightedDecisions],
+    *,
+    seed: int,
 ) -> pl.DataFrame:
     """Return PolicyValues: each policy's value, and its gain over no-offer, paired."""
     rows = []
@@ -207,25 +215,54 @@ def _value_all(
             base = contribute(weighted[NO_OFFER, reward], np.inf)
             level = estimate_mean(own, logged.customer)
             gain = estimate_mean(own - base, logged.customer)
+            rows.append(_describe_value(name, estimator, reward, decisions, level, gain))
+    unbiased = find_estimator("dr").contribute
+    for name in (CANDIDATE, CHAMPION):
+        choice = choose_by_validation(weighted[name, "net_value"], logged.customer, seed=seed)
+        method = find_estimator(choice.estimator)
+        for reward in REWARDS:
+            decisions = weighted[name, reward]
+            own = method.contribute(decisions, choice.limit)
+            exact = own if method.is_unbiased else unbiased(decisions, np.inf)
+            base = unbiased(weighted[NO_OFFER, reward], np.inf)
+            level = allow_for_bias(own, exact, logged.customer)
+            gain = allow_for_bias(own - base, exact - base, logged.customer)
             rows.append(
                 {
-                    "policy": name,
-                    "estimator": estimator,
-                    "reward": reward,
-                    "policy_value": level.value,
-                    "standard_error": level.standard_error,
-                    "low": level.low,
-                    "high": level.high,
-                    "incremental_value": gain.value,
-                    "incremental_low": gain.low,
-                    "incremental_high": gain.high,
-                    "level": level.level,
-                    "effective_sample_size": effective_sample_size(decisions.weight),
-                    "n_decisions": level.n_decisions,
-                    "n_customers": level.n_customers,
+                    **_describe_value(name, TUNED, reward, decisions, level, gain),
+                    "method": choice.estimator,
+                    "limit": choice.limit if np.isfinite(choice.limit) else None,
                 }
             )
     return PolicyValues.validate(pl.DataFrame(rows, schema=PolicyValues.create_empty().schema))
+
+
+def _describe_value(
+    policy: str,
+    estimator: str,
+    reward: str,
+    decisions: WeightedDecisions,
+    level: Estimate,
+    gain: Estimate,
+) -> dict[str, object]:
+    """Return a PolicyValues row."""
+    return {
+        "policy": policy,
+        "estimator": estimator,
+        "reward": reward,
+        "method": estimator,
+        "policy_value": level.value,
+        "standard_error": level.standard_error,
+        "low": level.low,
+        "high": level.high,
+        "incremental_value": gain.value,
+        "incremental_low": gain.low,
+        "incremental_high": gain.high,
+        "level": level.level,
+        "effective_sample_size": effective_sample_size(decisions.weight),
+        "n_decisions": level.n_decisions,
+        "n_customers": level.n_customers,
+    }
 
 
 def _gather_evidence(

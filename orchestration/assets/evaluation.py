@@ -27,21 +27,21 @@ from orchestration.resources import Governance, Mlflow, ProgrammeFile
     specs=[
         dg.AssetSpec(
             "policy_values",
-            deps=["uplift_heads", "lifecycle_rule", "randomisation_checks"],
-            description="Value, cost and net value of every policy by IPS, SNIPS and DR.",
+            deps=["uplift_heads", "recalibrated_policy", "lifecycle_rule", "randomisation_checks"],
+            description=PolicyValues.__doc__,
             group_name="validate",
             kinds={"polars"},
         ),
         dg.AssetSpec(
             "budget_curve",
-            deps=["uplift_heads", "lifecycle_rule", "randomisation_checks"],
+            deps=["uplift_heads", "recalibrated_policy", "lifecycle_rule", "randomisation_checks"],
             description="What candidate and champion are worth at other budgets, as deployed.",
             group_name="validate",
             kinds={"polars"},
         ),
         dg.AssetSpec(
             "evaluation_record",
-            deps=["uplift_heads", "lifecycle_rule", "randomisation_checks"],
+            deps=["uplift_heads", "recalibrated_policy", "lifecycle_rule", "randomisation_checks"],
             description="The gate's evidence, verdict and reasons, which a promotion presents.",
             group_name="validate",
             kinds={"polars"},
@@ -68,7 +68,11 @@ def policy_evaluation(
         raise PromotionError("there is no candidate or no champion yet: run weekly_training")
     candidate = registry.load(version)
     training_date = find_training_date(lake)
-    snapshot, _ = read_snapshot(lake, programme, training_date)
+    # What is calibrated on what came after a drift is judged on what came after it.
+    since = candidate.tags.get("since")
+    snapshot, _ = read_snapshot(
+        lake, programme, training_date, since=date.fromisoformat(since) if since else None
+    )
     settings = programme.read()
     # Another run may have promoted it meanwhile: the record that did stands.
     standing = _read_standing(lake, training_date, version) if version == champion.version else None
@@ -81,7 +85,7 @@ def policy_evaluation(
         champion_version=champion.version,
         candidate_hash=candidate.policy_hash,
         training_date=training_date,
-        gate_number=_count_gate(lake, training_date, champion.version),
+        gate_number=_count_gate(lake, training_date, champion.version, candidate.version),
         is_randomisation_sound=is_randomisation_sound(
             lake.read("randomisation_checks", training_date)
         ),
@@ -132,6 +136,16 @@ def policy_evaluation(
                     "policy", "reward", "incremental_value", "incremental_low", "incremental_high"
                 )
             ),
+            "candidate_by_estimator": tabulate(
+                evaluation.policy_values.filter(policy="candidate", reward="net_value").select(
+                    "estimator",
+                    "method",
+                    "limit",
+                    "incremental_value",
+                    "incremental_low",
+                    "incremental_high",
+                )
+            ),
         },
     )
     yield dg.MaterializeResult(
@@ -170,11 +184,23 @@ def policy_evaluation(
     )
 
 
-def _count_gate(lake: Lake, training_date: date, champion_version: str) -> int:
-    """Return how many gates the champion has met with this one; a date evaluated again is one."""
-    before = [day for day in lake.dates("evaluation_record") if day < training_date]
-    champions = [lake.read("evaluation_record", day)["champion_version"][0] for day in before]
-    return 1 + champions.count(champion_version)
+def _count_gate(
+    lake: Lake, training_date: date, champion_version: str, candidate_version: str
+) -> int:
+    """Return how many gates the champion has met with this one; one that is repeated is one."""
+    records = [
+        lake.read("evaluation_record", day).row(0, named=True)
+        for day in lake.dates("evaluation_record")
+        if day <= training_date
+    ]
+    met = [
+        row["gate_number"]
+        for row in records
+        if row["champion_version"] == champion_version
+        and (row["evaluated_for_date"], row["candidate_version"])
+        != (training_date, candidate_version)
+    ]
+    return 1 + max(met, default=0)
 
 
 def _read_standing(lake: Lake, training_date: date, version: str) -> Evaluation | None:

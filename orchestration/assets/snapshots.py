@@ -45,17 +45,25 @@ def find_training_date(lake: Lake) -> date:
 
 
 def read_snapshot(
-    lake: Lake, programme: ProgrammeFile, training_date: date
+    lake: Lake, programme: ProgrammeFile, training_date: date, *, since: date | None = None
 ) -> tuple[Snapshot, ActionSet]:
-    """Read every decision matured by a date, joined with outcomes and features."""
+    """Read every decision matured by a date, from another on if given, and its action set."""
     catalogue_day = [day for day in lake.dates("action_catalogue") if day <= training_date][-1]
     actions = read_actions(lake.read("action_catalogue", catalogue_day))
+    rows = read_matured(lake, training_date, since=since)
+    return take_snapshot(rows, programme=programme.read(), actions=actions), actions
+
+
+def read_matured(lake: Lake, training_date: date, *, since: date | None = None) -> pl.DataFrame:
+    """Read decisions matured by a date, joined with outcomes and features."""
     outcomes = lake.scan("realised_outcomes", until=training_date).filter(
         pl.col("matured_date") <= training_date
     )
-    rows = (
-        lake.scan("logged_decisions", until=training_date)
-        .join(
+    logged = lake.scan("logged_decisions", until=training_date)
+    if since is not None:
+        logged = logged.filter(pl.col("decision_date") >= since)
+    return (
+        logged.join(
             outcomes.drop("customer_id", "decision_date", "delivered_date"),
             on="decision_id",
             how="inner",
@@ -67,4 +75,3 @@ def read_snapshot(
         )
         .collect()
     )
-    return take_snapshot(rows, programme=programme.read(), actions=actions), actions

@@ -293,3 +293,22 @@ def test_freeze_and_rollback_are_commands(home_copy):
     assert "was withdrawn" in refused
     wrong = run_liftloop(home_copy, "approve", expect=1, PROMOTION="maybe")
     assert "PROMOTION=maybe: write auto, approve, shadow" in wrong
+
+
+def test_a_recalibrated_champion_is_a_candidate_like_any_other(home_copy):
+    lake = Lake(root=str(home_copy / "lake"))
+    registry = PolicyRegistry(f"sqlite:///{home_copy / 'mlflow' / 'mlflow.db'}")
+    before = registry.load_champion()
+    printed = run_liftloop(home_copy, "recalibrate", "--since", "2026-02-02")
+    assert "against this champion" in printed
+    record = lake.read("evaluation_record", lake.dates("evaluation_record")[-1]).row(0, named=True)
+    candidate = registry.load(record["candidate_version"])
+    assert candidate.tags["recalibrated"] == before.version
+    assert candidate.policy_hash != before.policy_hash
+    assert record["judged_since"] >= date(2026, 2, 2)
+    # The gate that made the champion was met by another: for this champion it is the first one.
+    assert record["champion_version"] == before.version
+    assert record["gate_number"] == 1
+    again = run_liftloop(home_copy, "recalibrate", "--since", "2026-02-09")
+    record = lake.read("evaluation_record", lake.dates("evaluation_record")[-1]).row(0, named=True)
+    assert record["gate_number"] == 2, again

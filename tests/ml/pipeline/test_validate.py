@@ -65,6 +65,18 @@ def test_values_agree_between_estimators_and_with_the_truth(evaluation):
     assert nobody.filter(pl.col("reward") == "cost")["policy_value"].to_list() == [0.0] * 4
 
 
+def test_the_tuned_estimate_adds_up_and_its_interval_holds_dr(evaluation):
+    values = evaluation.policy_values
+    tuned = values.filter(policy="candidate", estimator="tuned")
+    assert tuned["method"].n_unique() == 1
+    money = dict(tuned.select("reward", "policy_value").iter_rows())
+    assert money["value"] - money["cost"] == pytest.approx(money["net_value"])
+    plain = values.filter(policy="candidate", estimator="dr", reward="net_value").row(0, named=True)
+    own = tuned.filter(reward="net_value").row(0, named=True)
+    assert own["incremental_low"] <= plain["incremental_value"] <= own["incremental_high"]
+    assert set(values.filter(estimator="tuned")["policy"]) == {"candidate", "champion"}
+
+
 def test_the_same_policy_is_never_proven_better_than_itself(snapshot, candidate):
     same = evaluate_candidate(
         snapshot,
