@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from ml.ope.intervals import N_RESAMPLES, bootstrap_mean, bound_by_likelihood, estimate_mean
+from ml.ope.bootstrap import N_RESAMPLES, bootstrap_mean
+from ml.ope.intervals import bound_by_likelihood, estimate_mean
 from ml.ope.sums import LogPart, PolicySums, read_parts, sum_log
 
 _SCRIPT = Path(__file__).with_name("ope_peer.py")

@@ -15,16 +15,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ml.core.errors import SupportError
-from ml.ope.intervals import (
-    LEVEL,
-    N_BLOCKS,
-    N_RESAMPLES,
-    CustomerSums,
-    Estimate,
-    bootstrap_blocks,
-)
+from ml.ope.bootstrap import N_BLOCKS, N_RESAMPLES, bootstrap_blocks
+from ml.ope.intervals import LEVEL, CustomerSums, Estimate
 
-ROWS_AT_ONCE = 16_384
+ROWS_AT_ONCE = 4_096
 _TERMS = (
     "count",
     "weight",

@@ -5,9 +5,10 @@ import polars as pl
 
 from benchmarks.studies.gate.logs import ACTION_IDS, Cell, draw_log, target_policy, true_value
 from ml.core.errors import SupportError
+from ml.ope.bootstrap import bootstrap_means
 from ml.ope.diagnostics import diagnose_support, diagnose_tail
 from ml.ope.estimators import ESTIMATORS, find_estimator
-from ml.ope.intervals import bootstrap_means, bound_by_likelihood
+from ml.ope.intervals import bound_by_likelihood
 from ml.ope.tuning import choose_by_validation, propose_limits, tune_by_slope
 
 UNBIASED = ("ips", "snips", "dr", "sndr")

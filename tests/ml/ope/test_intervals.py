@@ -2,13 +2,9 @@ import numpy as np
 import pytest
 
 from ml.core.errors import SupportError
+from ml.ope.bootstrap import bootstrap_mean
 from ml.ope.estimators import find_estimator, weigh_decisions
-from ml.ope.intervals import (
-    bootstrap_mean,
-    bound_by_bernstein,
-    bound_by_likelihood,
-    estimate_mean,
-)
+from ml.ope.intervals import bound_by_bernstein, bound_by_likelihood, estimate_mean
 
 INTERVALS = {
     "t": estimate_mean,
