@@ -31,6 +31,9 @@ img { max-width: 100%; height: auto }
 {% else %}
 <p class="calm">None of {{ signals | length }} signals alarms</p>
 {% endif %}
+{% for line in standing %}
+<p>{{ line }}</p>
+{% endfor %}
 {% for panel in panels %}
 <h2>{{ panel.title }}</h2>
 <img alt="{{ panel.title }}" src="data:image/png;base64,{{ panel.image }}">
@@ -59,13 +62,22 @@ class Panel:
     figure: Figure
 
 
-def render_page(*, title: str, summary: str, signals: pl.DataFrame, panels: Sequence[Panel]) -> str:
+def render_page(
+    *,
+    title: str,
+    standing: Sequence[str],
+    summary: str,
+    signals: pl.DataFrame,
+    panels: Sequence[Panel],
+) -> str:
     """Return the page.
 
     Parameters
     ----------
     title
         Heading.
+    standing
+        Who decides, a line each.
     summary
         The night in words.
     signals
@@ -81,6 +93,7 @@ def render_page(*, title: str, summary: str, signals: pl.DataFrame, panels: Sequ
     rows = signals.to_dicts()
     return _TEMPLATE.render(
         title=title,
+        standing=standing,
         summary=summary,
         signals=rows,
         alarms=[row for row in rows if row["is_alarm"]],

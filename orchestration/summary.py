@@ -36,7 +36,7 @@ def summarise_night(lake: Lake, programme: Programme, night: date) -> str:
         _describe_experiment(lake, programme),
         _describe_policies(lake, programme),
         describe_gate(lake, programme, night),
-        _describe_champion(lake, programme, night),
+        describe_champion(lake, programme, night),
         _describe_alarms(lake, night),
         _describe_decisions(lake, programme, night),
     )
@@ -159,7 +159,10 @@ def describe_gate(lake: Lake, programme: Programme, night: date) -> Iterator[str
     yield from (f"  reason: {reason}" for reason in row["reasons"])
 
 
-def _describe_champion(lake: Lake, programme: Programme, night: date) -> Iterator[str]:
+def describe_champion(lake: Lake, programme: Programme, night: date) -> Iterator[str]:
+    """Say who decides, why, and how the two arms compare."""
+    if set(lake.read("assignment_table", night)["arm"]) == {FROZEN}:
+        yield "Frozen: nobody gets anything"
     days = [day for day in lake.dates("champion_changes") if day <= night]
     if not days:
         return

@@ -33,7 +33,7 @@ def plot_assignments(assignments: pl.DataFrame) -> Figure:
         axes.barh(actions, widths, left=left, color=colour, label=lifecycle, height=0.6)
         left += widths
     axes.set_xlabel("customers")
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     axes.spines[["top", "right"]].set_visible(False)
     return figure
 

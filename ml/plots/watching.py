@@ -5,7 +5,7 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ml.plots.drawing import BLUE, GREY, ORANGE
+from ml.plots.drawing import BLUE, GREY, ORANGE, draw_note
 
 
 def plot_cost_watch(
@@ -30,12 +30,9 @@ def plot_cost_watch(
         Left: realised cost per offer with 95 % intervals, expected cost as a line. Right: an
         offer's sum above its expectation upwards, below it downwards; beyond a line it alarms.
     """
-    figure = Figure(figsize=(11, 3.4), layout="constrained")
     if costs.is_empty():
-        axes = figure.subplots()
-        axes.text(0.02, 0.5, "no offer of this policy has matured yet", transform=axes.transAxes)
-        axes.set_axis_off()
-        return figure
+        return draw_note("no offer of this policy has matured yet")
+    figure = Figure(figsize=(11, 3.4), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     _draw_costs(left, costs, tolerance=tolerance, currency=currency)
     for (name,), rows in costs.group_by("action_id", maintain_order=True):
@@ -101,12 +98,10 @@ def plot_effect_watch(effects: pl.DataFrame, *, outcome: str, unit: str) -> Figu
         Two points per offer with 95 % intervals.
     """
     rows = effects.filter(pl.col("outcome") == outcome)
+    if rows.is_empty():
+        return draw_note("too few offers have matured to compare")
     figure = Figure(figsize=(7.5, 0.45 * max(rows.height, 2) + 1.2), layout="constrained")
     axes = figure.subplots()
-    if rows.is_empty():
-        axes.text(0.02, 0.5, "too few offers have matured to compare", transform=axes.transAxes)
-        axes.set_axis_off()
-        return figure
     position = np.arange(rows.height)[::-1]
     for shift, colour, label, middle, error in (
         (0.14, GREY, "its experiment", "reference", "reference_error"),

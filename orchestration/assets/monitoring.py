@@ -32,7 +32,7 @@ from orchestration.lake import Lake, describe
 from orchestration.page import Panel, render_page
 from orchestration.partitions import NIGHTS
 from orchestration.resources import ProgrammeFile, Reports
-from orchestration.summary import summarise_night
+from orchestration.summary import describe_champion, summarise_night
 
 _WATCHED_DAYS = 120
 _WEEK = timedelta(days=7)
@@ -144,6 +144,7 @@ def nightly_summary(
     write_text(
         render_page(
             title=f"{settings.name}, night of {night}",
+            standing=list(describe_champion(lake, settings, night)),
             summary=text,
             signals=lake.read("monitoring", night),
             panels=panels,
