@@ -4,9 +4,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ml.allocation import kernels
 from ml.core.errors import BudgetError
 
-_BISECTIONS = 80
+_SMALLEST_SAMPLE = 2_048
+_SAMPLE_STRIDE = 64
+_SAMPLE_DEVIATIONS = 3.0
+_HIGHEST = 1e12
+_ROUNDING, _NEAR = 1e-13, 1e-7
 
 
 @dataclass(frozen=True)
@@ -31,12 +36,49 @@ class BudgetCut:
 UNLIMITED = BudgetCut(0.0, 0.0, 0.0)
 
 
+@dataclass(frozen=True)
+class Assignment:
+    """One action for every customer within a budget, and how good that is.
+
+    ``chosen`` has shape (n,); ``cost`` and ``reward`` are its totals, ``bound`` no assignment's
+    reward exceeds, fractional ones included.
+    """
+
+    chosen: np.ndarray
+    cost: float
+    reward: float
+    bound: float
+    cut: BudgetCut
+
+    @property
+    def gap(self) -> float:
+        """How far the reward may lie below the optimum, as a share of the bound."""
+        return 1 - self.reward / self.bound if self.bound > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """Between two prices, the steps to dearer actions, by falling price.
+
+    ``chosen``, shape (n,): actions at the high price, which cost ``cost`` and earn ``reward``.
+    """
+
+    chosen: np.ndarray
+    cost: float
+    reward: float
+    price: np.ndarray
+    added: np.ndarray
+    place: np.ndarray
+    action: np.ndarray
+
+
 def choose_actions(
     reward: np.ndarray, cost: np.ndarray, eligible: np.ndarray, *, price: float
 ) -> np.ndarray:
     """Return each customer's best action at a price of cost: argmax_a reward - price cost.
 
-    Ties go to the lower index, so control wins where an offer brings nothing.
+    Ties go to the lower index, so control wins where an offer brings nothing; at price 0 to the
+    cheapest.
 
     Parameters
     ----------
@@ -52,30 +94,32 @@ def choose_actions(
     np.ndarray
         Shape (n,), int.
     """
-    priced = np.where(eligible, reward - price * cost, -np.inf)
-    return np.asarray(priced.argmax(axis=1))
+    chosen = np.empty(len(reward), dtype=np.int64)
+    kernels.choose(_mask(reward, eligible), cost, price, chosen)
+    return chosen
 
 
 def solve_budget(
     reward: np.ndarray,
     cost: np.ndarray,
-    eligible: np.ndarray,
+    eligible: np.ndarray | None,
     *,
     budget: float,
     weights: np.ndarray | None = None,
 ) -> BudgetCut:
     """Find the cut at which the expected cost meets the budget.
 
-    Maximises sum_i w_i reward[i, a_i] subject to sum_i w_i cost[i, a_i] <= budget through its
-    Lagrangian: spend falls in steps as the price rises, so bisection finds the step and its
-    tie share. Optimal up to the customers on that one step.
+    Maximises sum_i w_i reward[i, a_i] subject to sum_i w_i cost[i, a_i] <= budget: every customer
+    goes up the convex hull of their actions as the price of cost falls, and the step at which the
+    budget ends is found exactly. A sample brackets the price, so that only customers who move
+    within the bracket are sorted. Optimal among fractional assignments too.
 
     Parameters
     ----------
-    reward, cost : shape (n, K), currency, cost >= 0; column 0 is 0
-        What the budget is spent for, and what it pays.
+    reward, cost : shape (n, K), currency
+        What the budget is spent for, and what it pays. Column 0, control, is 0 in both.
     eligible : shape (n, K), bool; column 0 true
-        Which actions may be taken.
+        Which actions may be taken; None: all that have a reward above -inf.
     budget
         Total for these customers.
     weights : shape (n,), in [0, 1], optional
@@ -89,40 +133,61 @@ def solve_budget(
     Raises
     ------
     BudgetError
-        If the budget is negative, or an input is not finite or a cost negative.
+        If even the cheapest actions cost more than the budget, or an input is not a number.
     """
-    if budget < 0:
-        raise BudgetError(f"budget {budget:.2f} is negative: exploration alone costs more")
-    if not (np.isfinite(reward[eligible]).all() and np.isfinite(cost[eligible]).all()):
-        raise BudgetError("reward and cost of eligible actions must be finite")
-    if (cost[eligible] < 0).any():
-        raise BudgetError("an eligible action has a negative expected cost")
-    share = np.ones(len(reward)) if weights is None else weights
-    rows = np.arange(len(reward))
-
-    def spend(price: float) -> float:
-        chosen = choose_actions(reward, cost, eligible, price=price)
-        return float(share @ cost[rows, chosen])
-
-    spend_low = spend(0.0)
-    if spend_low <= budget:
+    reward, weights = _check(reward, cost, eligible, budget, weights)
+    if not len(reward):
         return UNLIMITED
-    low, high = 0.0, 1.0
-    while (spend_high := spend(high)) > budget:
-        low, spend_low, high = high, spend_high, 2 * high
-        if high > 1e12:
-            raise BudgetError("no price brings the cost within the budget")
-    for _ in range(_BISECTIONS):
-        middle = (low + high) / 2
-        if middle in (low, high):
-            break
-        spend_middle = spend(middle)
-        if spend_middle > budget:
-            low, spend_low = middle, spend_middle
-        else:
-            high, spend_high = middle, spend_middle
-    tie_share = (budget - spend_high) / (spend_low - spend_high)
-    return BudgetCut(low, high, float(np.clip(tie_share, 0.0, 1.0)))
+    steps = _bracket(reward, cost, weights, budget)
+    return _cut(steps, reward, cost, weights, budget)
+
+
+def assign_actions(
+    reward: np.ndarray, cost: np.ndarray, eligible: np.ndarray | None, *, budget: float
+) -> Assignment:
+    """Give every customer one action within the budget, without chance.
+
+    The steps of ``solve_budget`` are taken by falling price while they fit; what is left goes to
+    later steps that still fit.
+
+    Parameters
+    ----------
+    reward, cost, eligible, budget
+        As for ``solve_budget``.
+
+    Returns
+    -------
+    Assignment
+        Never above the budget, and less than one customer's worth below the bound.
+
+    Raises
+    ------
+    BudgetError
+        As ``solve_budget``.
+    """
+    reward, weights = _check(reward, cost, eligible, budget, None)
+    if not len(reward):
+        return Assignment(np.zeros(0, dtype=np.int64), 0.0, 0.0, 0.0, UNLIMITED)
+    steps = _bracket(reward, cost, weights, budget)
+    cut = _cut(steps, reward, cost, weights, budget)
+    taken = int(np.searchsorted(np.cumsum(steps.added), budget - steps.cost, side="right"))
+    earned = steps.price * steps.added
+    bound = steps.reward + float(earned[:taken].sum())
+    if taken < len(steps.price):
+        bound += float(steps.price[taken]) * (
+            budget - steps.cost - float(steps.added[:taken].sum())
+        )
+    is_taken = np.zeros(len(steps.price), dtype=bool)
+    kernels.fill(
+        steps.added, steps.place, steps.action, budget - steps.cost, steps.chosen, is_taken
+    )
+    return Assignment(
+        steps.chosen,
+        steps.cost + float(steps.added[is_taken].sum()),
+        steps.reward + float(earned[is_taken].sum()),
+        bound,
+        cut,
+    )
 
 
 def cut_probabilities(
@@ -151,6 +216,142 @@ def cut_probabilities(
     target[rows, within] += 1 - cut.tie_share
     target[rows, over] += cut.tie_share
     return target
+
+
+def _check(
+    reward: np.ndarray,
+    cost: np.ndarray,
+    eligible: np.ndarray | None,
+    budget: float,
+    weights: np.ndarray | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return rewards that are -inf where an action may not be taken, and weights."""
+    if not budget >= 0:
+        raise BudgetError(f"budget {budget:.2f} is negative: exploration alone costs more")
+    own = np.ones(1) if weights is None else np.ascontiguousarray(weights, dtype=np.float64)
+    return (reward if eligible is None else _mask(reward, eligible)), own
+
+
+def _mask(reward: np.ndarray, eligible: np.ndarray) -> np.ndarray:
+    return np.where(eligible, reward, -np.inf)
+
+
+def _bracket(reward: np.ndarray, cost: np.ndarray, weights: np.ndarray, budget: float) -> _Steps:
+    """Return the steps of a bracket of prices that holds the one at which the budget ends."""
+    low, high = _guess(reward, cost, weights, budget)
+    while True:
+        steps = _screen(reward, cost, weights, low, high)
+        if steps.cost > budget:
+            if np.isinf(high):
+                raise BudgetError(
+                    f"even the cheapest actions cost {steps.cost:.2f}, more than the budget "
+                    f"{budget:.2f}"
+                )
+            low, high = high, (16 * high if high > 0 else np.inf)
+            if high > _HIGHEST:
+                high = np.inf
+        elif low > 0 and steps.cost + steps.added.sum() <= budget:
+            low, high = 0.0, low
+        else:
+            return steps
+
+
+def _guess(
+    reward: np.ndarray, cost: np.ndarray, weights: np.ndarray, budget: float
+) -> tuple[float, float]:
+    """Return prices between which the budget ends, by a sample; it may be wrong."""
+    n = len(reward)
+    n_sampled = max(_SMALLEST_SAMPLE, n // _SAMPLE_STRIDE)
+    if n < 4 * n_sampled:
+        return 0.0, np.inf
+    rows = np.random.default_rng(n).integers(n, size=n_sampled)
+    own = weights if len(weights) == 1 else weights[rows]
+    steps = _screen(reward[rows], cost[rows], own, 0.0, np.inf)
+    spend = steps.cost + np.cumsum(steps.added)
+    aim = budget * n_sampled / n
+    chosen = steps.chosen.copy()
+    reached = int(np.searchsorted(spend, aim))
+    chosen[steps.place[:reached]] = steps.action[:reached]
+    costs = own * cost[rows][np.arange(n_sampled), chosen]
+    reach = _SAMPLE_DEVIATIONS * float(costs.std()) * np.sqrt(n_sampled)
+    first, last = np.searchsorted(spend, [aim - reach, aim + reach])
+    high = float(steps.price[first - 1]) if first > 0 else np.inf
+    low = float(steps.price[last]) if last < len(steps.price) else 0.0
+    return low, high
+
+
+def _screen(
+    reward: np.ndarray, cost: np.ndarray, weights: np.ndarray, low: float, high: float
+) -> _Steps:
+    """Return the steps between two prices; only rows that move between them are looked at twice."""
+    n = len(reward)
+    chosen, rows = np.empty(n, dtype=np.uint8), np.empty(n, dtype=np.int32)
+    n_moving, total_cost, total_reward = kernels.screen(
+        reward, cost, weights, low, high, chosen, rows
+    )
+    if n_moving < 0:
+        raise BudgetError("reward and cost of eligible actions must be finite")
+    rows = rows[:n_moving]
+    capacity = 2 * n_moving
+    while True:
+        price, added = np.empty((2, capacity))
+        place, action = np.empty(capacity, dtype=np.int32), np.empty(capacity, dtype=np.uint8)
+        n_steps = kernels.walk(
+            reward, cost, weights, rows, chosen, low, price, added, place, action
+        )
+        if n_steps <= capacity:
+            break
+        capacity = n_steps
+    # Stable: a row's own steps stay in order where their prices are equal.
+    order = np.argsort(-price[:n_steps], kind="stable")
+    return _Steps(
+        chosen, total_cost, total_reward, price[order], added[order], place[order], action[order]
+    )
+
+
+def _cut(
+    steps: _Steps, reward: np.ndarray, cost: np.ndarray, weights: np.ndarray, budget: float
+) -> BudgetCut:
+    """Return the two prices around the step at which the budget ends, and what fits of it."""
+    spent = steps.cost + np.cumsum(steps.added)
+    taken = int(np.searchsorted(spent, budget, side="right"))
+    if taken == len(steps.price):
+        return UNLIMITED
+    price = float(steps.price[taken])
+    # Who moves near that price is asked anew: rounding moves a step by some last digits.
+    first, last = np.searchsorted(-steps.price, [-price * (1 + _NEAR), -price * (1 - _NEAR)])
+    rows = np.unique(steps.place[first:last])
+    before = _choose_at(steps, rows, first)
+    own = weights if len(weights) == 1 else weights[rows]
+    near_reward, near_cost = reward[rows], cost[rows]
+    place, chosen = np.arange(len(rows)), np.empty(len(rows), dtype=np.int64)
+    fixed = float(spent[first - 1]) if first else steps.cost
+    fixed -= float((own * near_cost[place, before]).sum())
+
+    def spend(at: float) -> float:
+        kernels.choose(near_reward, near_cost, at, chosen)
+        return fixed + float((own * near_cost[place, chosen]).sum())
+
+    width = _ROUNDING
+    while True:
+        low, high = price * (1 - width), price * (1 + width)
+        at_low, at_high = spend(low), spend(high)
+        if at_high <= budget < at_low or width > _NEAR / 32:
+            break
+        width *= 16
+    if at_low <= budget:
+        return BudgetCut(low, low, 0.0)
+    return BudgetCut(low, high, max(0.0, (budget - at_high) / (at_low - at_high)))
+
+
+def _choose_at(steps: _Steps, rows: np.ndarray, taken: int) -> np.ndarray:
+    """Return the actions of some rows after the first so many steps."""
+    chosen = steps.chosen[rows].astype(np.int64)
+    is_own = np.isin(steps.place[:taken], rows)
+    place = np.searchsorted(rows, steps.place[:taken][is_own])
+    # Later steps of a row overwrite its earlier ones.
+    chosen[place] = steps.action[:taken][is_own]
+    return chosen
 
 
 def exploration_cost(cost: np.ndarray, eligible: np.ndarray, *, floor: float) -> np.ndarray:

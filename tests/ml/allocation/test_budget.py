@@ -2,10 +2,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracles.allocation import best_assignment_value
+from oracles.allocation import best_assignment_value, solve_linear_programme
 
 from ml.allocation.budget import (
     UNLIMITED,
+    assign_actions,
     choose_actions,
     cut_probabilities,
     exploration_cost,
@@ -39,6 +40,75 @@ def test_the_cut_meets_the_budget_and_loses_at_most_one_customer(seed, share):
     # The fractional policy is the linear programme's optimum: no integer assignment beats it.
     best = best_assignment_value(reward, cost, eligible, budget)
     assert (policy * reward).sum() >= best - 1e-6
+
+
+def _degenerate(seed, n=8, k=4):
+    """Zero and negative costs, ties, equal efficiencies, rows without any offer."""
+    random = np.random.default_rng(seed)
+    reward = random.integers(-2, 4, (n, k)) / 2
+    cost = random.integers(-1, 4, (n, k)) / 2
+    if seed % 3 == 0:
+        reward = cost * random.choice([0.5, 1.0, 2.0], (n, 1))
+    eligible = random.random((n, k)) < 0.7
+    if seed % 5 == 0:
+        eligible[: n // 2] = False
+    reward[:, 0], cost[:, 0], eligible[:, 0] = 0, 0, True
+    return reward, cost, eligible
+
+
+@settings(max_examples=600, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    share=st.one_of(st.just(0.0), st.floats(0, 1.2), st.just(np.inf)),
+    is_degenerate=st.booleans(),
+)
+def test_an_assignment_keeps_the_budget_and_comes_within_a_customer_of_the_bound(
+    seed, share, is_degenerate
+):
+    reward, cost, eligible = (_degenerate if is_degenerate else _problem)(seed)
+    most = np.where(eligible, np.abs(cost), 0).max(axis=1).sum()
+    budget = share * most if np.isfinite(share) else np.inf
+    found = assign_actions(reward, cost, eligible, budget=budget)
+    rows = np.arange(len(reward))
+    assert eligible[rows, found.chosen].all()
+    assert found.cost == pytest.approx(cost[rows, found.chosen].sum(), abs=1e-9)
+    assert found.reward == pytest.approx(reward[rows, found.chosen].sum(), abs=1e-9)
+    assert found.cost <= budget + 1e-9
+    spread = np.where(eligible, reward, 0).max(axis=1) - np.where(eligible, reward, 0).min(axis=1)
+    assert found.reward >= found.bound - spread.max() - 1e-9
+    assert found.bound == pytest.approx(
+        solve_linear_programme(reward, cost, eligible, min(budget, 1e6)), abs=1e-6
+    )
+    policy = cut_probabilities(reward, cost, eligible, cut=found.cut)
+    assert (policy * cost).sum() <= budget + 1e-9
+    assert (policy * reward).sum() == pytest.approx(found.bound, abs=1e-6)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.1, 0.5, 0.999, 1.0])
+def test_a_price_bracketed_by_a_sample_is_the_one_of_all_customers(share):
+    """Above some thousand customers only those who move near the price are sorted."""
+    random = np.random.default_rng(4)
+    n = 60_000
+    cost = random.exponential(1, (n, 5))
+    reward = cost * random.lognormal(0, 0.7, (n, 5)) - 0.3 * cost
+    cost[:, 0] = reward[:, 0] = 0
+    # In order of efficiency, where a sample of the first rows would be wrong.
+    order = np.argsort(-(reward[:, 1] / cost[:, 1]))
+    reward, cost = reward[order], cost[order]
+    free = choose_actions(reward, cost, np.ones_like(cost, dtype=bool), price=0.0)
+    budget = share * cost[np.arange(n), free].sum()
+    found = assign_actions(reward, cost, None, budget=budget)
+    assert found.cost <= budget + 1e-6
+    assert found.bound - found.reward <= reward.max()
+    assert share < 0.1 or found.gap < 1e-6
+    price = found.cut.shadow_price
+    # The dual's value at the price is a bound, and the smallest one.
+    dual = {
+        at: (reward - at * cost).max(axis=1).sum() + at * budget
+        for at in (price, price * 1.001 + 1e-4, price * 0.999)
+    }
+    assert dual[price] == pytest.approx(found.bound, rel=1e-9)
+    assert min(dual.values()) == pytest.approx(dual[price], rel=1e-9)
 
 
 def test_no_binding_budget_means_price_zero_and_greedy_choice():
@@ -82,8 +152,8 @@ def test_impossible_inputs_are_refused():
         solve_budget(reward, cost, eligible, budget=-1.0)
     with pytest.raises(BudgetError, match="finite"):
         solve_budget(np.where(eligible, np.nan, 0), cost, eligible, budget=1.0)
-    with pytest.raises(BudgetError, match="negative expected cost"):
-        solve_budget(reward, cost - 5, eligible, budget=1.0)
+    with pytest.raises(BudgetError, match="even the cheapest actions cost"):
+        solve_budget(reward, cost + 5, eligible, budget=1.0)
 
 
 def test_exploration_cost_by_hand():
