@@ -10,6 +10,7 @@ import polars as pl
 
 from ml.core.policy import FROZEN
 from ml.core.programme import Programme
+from ml.pipeline.spending import BUDGET
 from orchestration.lake import Lake
 
 
@@ -217,6 +218,12 @@ def _describe_decisions(lake: Lake, programme: Programme, night: date) -> Iterat
         f"  budget {budget['budget']:,.2f} {programme.currency}, expected to be spent "
         f"{budget['expected_cost']:,.2f} ({share:.0%})"
     )
+    for row in lake.read("limit_usage", night).filter(pl.col("limit") != BUDGET).to_dicts():
+        unit = programme.currency if row["measure"] == "cost" else "offers"
+        yield (
+            f"  limit {row['limit']}: {row['expected']:,.2f} {unit} expected, at {row['side']} "
+            f"{row['bound']:,.2f}; one more is worth {row['price']:.2f} {programme.currency}"
+        )
     for action, count in table["action_id"].value_counts(sort=True).iter_rows():
         yield f"  {action:<20}{count:>9,} customers ({count / max(table.height, 1):.1%})"
     yield f"  table: {lake.path('assignment_table', night)}"

@@ -145,7 +145,7 @@ def _make_policies(
 
     def at(share: float) -> Policy:
         budget = share * programme.budget_per_decision
-        return freeze_cut(uplift, snapshot, scores, budget_per_decision=budget)
+        return freeze_cut(uplift, snapshot, scores, actions=actions, budget_per_decision=budget)
 
     return {
         "uplift": uplift,

@@ -128,7 +128,8 @@ def screen(
                 + offer_reach[group, action]
                 + shared_reach[group] * abs(cost[row, action] - cost[row, best])
             )
-            if scores[best] - scores[action] <= reach:
+            # With room for rounding: at an edge of the box ties are met exactly.
+            if scores[best] - scores[action] <= reach * (1 + 1e-9) + 1e-12 * abs(scores[best]):
                 is_decided = False
         if is_decided:
             totals[group, best, 0] += weight[row] * cost[row, best]

@@ -72,6 +72,11 @@ class LimitedCut:
     reward: float
     usage: dict[str, float]
 
+    @property
+    def shadow_price(self) -> float:
+        """What one more unit of the first limit would bring."""
+        return next(iter(self.prices_of.values()))
+
 
 @dataclass(frozen=True)
 class Sides:
@@ -196,6 +201,48 @@ def solve_limits(
         if not at_edge.any():
             return _describe(solved, sides, highest)
         middle, reach = solved.multipliers, np.where(at_edge, 16 * reach, reach)
+
+
+def limit_probabilities(
+    reward: np.ndarray,
+    cost: np.ndarray,
+    eligible: np.ndarray | None,
+    *,
+    cut: LimitedCut,
+    segment: np.ndarray | None = None,
+) -> np.ndarray:
+    """Return the policy that a cut stands for, before exploration.
+
+    Parameters
+    ----------
+    reward, cost, eligible, segment
+        As for ``solve_limits``, of these or of other customers.
+    cut
+        From there.
+
+    Returns
+    -------
+    np.ndarray
+        Shape (n, K), rows sum to 1; mostly 0 and 1, fractional where the mixture's prices differ.
+    """
+    masked = reward if eligible is None else np.where(eligible, reward, -np.inf)
+    n, rows = len(masked), np.arange(len(masked))
+    group = np.zeros(n, dtype=np.int64) if segment is None else segment
+    policy, chosen = np.zeros(masked.shape), np.empty(n, dtype=np.int64)
+    for prices, share in zip(cut.prices, cut.shares, strict=True):
+        # The same arithmetic that solved it: the mixture's prices lie on ties.
+        kernels.tally(
+            masked,
+            cost,
+            np.ones(n),
+            group,
+            prices.of_cost,
+            prices.of_offer,
+            chosen,
+            np.zeros((*prices.of_cost.shape, 2)),
+        )
+        policy[rows, chosen] += share
+    return policy
 
 
 def list_sides(limits: Sequence[Limit]) -> Sides:
@@ -340,8 +387,11 @@ def _solve_box(
     while True:
         near = np.minimum(near, reach)
         closest, more = _screen(moving, fixed.sides, centre, near)
-        solved = _cut_planes(closest, more, centre, near, highest)
+        # Beyond the outer box those who were decided in it may choose otherwise.
+        inner_low, inner_high = np.maximum(centre - near, low), np.minimum(centre + near, high)
+        solved = _cut_planes(closest, more, centre, inner_low, inner_high)
         at_edge = _is_at_edge(solved, centre, near, highest) & (near < reach)
+        at_edge &= (solved.multipliers > low) & (solved.multipliers < high)
         if not at_edge.any():
             return replace(
                 solved,
@@ -363,16 +413,15 @@ def _is_at_edge(
 def _cut_planes(
     customers: _Customers,
     fixed: _Fixed,
-    middle: np.ndarray,
-    reach: np.ndarray,
-    highest: np.ndarray,
+    start: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
 ) -> _Solved:
     """Minimise the dual in a box by cutting planes; the cuts' multipliers are the mixture."""
     sides = fixed.sides
-    low, high = np.maximum(middle - reach, 0.0), np.minimum(middle + reach, highest)
     width = np.maximum(high - low, 1e-300)
     points, usages, rewards = [], [], []
-    best, least, gap = np.clip(middle, low, high), np.inf, np.inf
+    best, least, gap = np.clip(start, low, high), np.inf, np.inf
     at, shares = best, np.ones(1)
     for _ in range(_CUTS):
         reward, usage = _tally(customers, sides, at)

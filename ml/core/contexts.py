@@ -9,7 +9,7 @@ import polars as pl
 
 from ml.core.actions import ActionSet
 from ml.core.errors import ContractError
-from ml.core.programme import Attribute, Programme
+from ml.core.programme import LIFECYCLES, Attribute, Programme
 
 BEHAVIOUR_FEATURES = (
     "tenure_days",
@@ -54,6 +54,16 @@ class Contexts:
     def n_customers(self) -> int:
         """Number of rows, n."""
         return self.frame.height
+
+    @property
+    def lifecycle_index(self) -> np.ndarray:
+        """Each customer's place in ``LIFECYCLES``, shape (n,), int."""
+        return (
+            self.frame["lifecycle"]
+            .cast(pl.String)
+            .replace_strict(list(LIFECYCLES), range(len(LIFECYCLES)), return_dtype=pl.Int64)
+            .to_numpy()
+        )
 
     def take(self, rows: np.ndarray) -> "Contexts":
         """Return the contexts of the given rows (bool mask or indices, shape (m,))."""

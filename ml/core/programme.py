@@ -27,6 +27,41 @@ class Attribute:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LimitRule:
+    """What some offers may cost, or how often they may be sent, per decision of a night.
+
+    ``actions``, ``channels``, ``families`` and ``lifecycles`` say which count, each empty for all;
+    ``measure`` 'cost' counts expected cost, currency, 'offers' their number.
+    """
+
+    name: str
+    measure: Literal["cost", "offers"]
+    actions: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ()
+    families: tuple[str, ...] = ()
+    lifecycles: tuple[str, ...] = ()
+    most_per_decision: float | None = None
+    least_per_decision: float | None = None
+
+    def find_faults(self) -> list[str]:
+        """Return what cannot be meant, nothing if all can."""
+        sides = [
+            each for each in (self.most_per_decision, self.least_per_decision) if each is not None
+        ]
+        faults = [
+            (self.measure not in ("cost", "offers"), "measure must be cost or offers"),
+            (not sides, "most_per_decision or least_per_decision is missing"),
+            (any(each < 0 for each in sides), "a limit must not be negative"),
+            (sides != sorted(sides, reverse=True), "least is above most"),
+            (
+                not set(self.lifecycles) <= set(LIFECYCLES),
+                f"lifecycles are {', '.join(LIFECYCLES)}",
+            ),
+        ]
+        return [f"limit '{self.name}': {message}" for is_broken, message in faults if is_broken]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Programme:
     """Everything the loop must be told and cannot learn.
 
@@ -58,6 +93,7 @@ class Programme:
     fits_propensities: bool = False
     seed: int = 20260105
     attributes: tuple[Attribute, ...] = ()
+    limits: tuple[LimitRule, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse settings that cannot be meant."""
@@ -92,7 +128,10 @@ class Programme:
                 "n_cohorts must lie between 1 and learning_horizon_days",
             ),
         ]
+        names = [each.name for each in self.limits]
+        problems.append((len(set(names)) < len(names), "two limits have the same name"))
         broken = [message for is_broken, message in problems if is_broken]
+        broken += [fault for each in self.limits for fault in each.find_faults()]
         if broken:
             raise ContractError(f"programme '{self.name}': {'; '.join(broken)}")
 
@@ -135,9 +174,18 @@ def parse_programme(settings: Mapping[str, Any]) -> Programme:
             Attribute(**{**each, "levels": tuple(each.get("levels", ()))})
             for each in values.get("attributes", ())
         )
+        values["limits"] = tuple(_parse_limit(rule) for rule in values.get("limits", ()))
         return Programme(**values)
     except (KeyError, TypeError, ValueError) as error:
         raise ContractError(f"programme.json cannot be read: {error}") from error
+
+
+def _parse_limit(rule: Mapping[str, Any]) -> LimitRule:
+    """Build a limit from decoded JSON: lists become tuples."""
+    values: dict[str, Any] = {
+        name: tuple(each) if isinstance(each, list) else each for name, each in rule.items()
+    }
+    return LimitRule(**values)
 
 
 def read_programme(path: Path) -> Programme:

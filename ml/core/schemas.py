@@ -186,6 +186,21 @@ class AssignmentTable(dy.Schema):
         return pl.col("eligible_actions").list.contains(pl.col("action_id"))
 
 
+class LimitUsage(dy.Schema):
+    """One row per side of a limit of a night: what it allows, and what is expected.
+
+    ``bound`` and ``expected`` in currency or offers, exploration included; ``price`` is the net
+    value that one more unit would bring.
+    """
+
+    limit = dy.String(primary_key=True)
+    side = dy.Enum(["most", "least"], primary_key=True)
+    measure = dy.Enum(["cost", "offers"], nullable=False)
+    bound = dy.Float64(nullable=False)
+    expected = dy.Float64(nullable=False)
+    price = dy.Float64(nullable=False, min=0)
+
+
 class HoldoutTable(dy.Schema):
     """One row per customer who is due and held out from every offer."""
 

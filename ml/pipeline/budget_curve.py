@@ -71,10 +71,17 @@ def trace_budget(
         for share in shares:
             budget = share * programme.budget_per_decision
             try:
-                frozen = freeze_cut(policy, snapshot, on_training, budget_per_decision=budget)
+                frozen = freeze_cut(
+                    policy,
+                    snapshot,
+                    on_training,
+                    actions=candidate.actions,
+                    budget_per_decision=budget,
+                    limits=programme.limits,
+                )
             except BudgetError:
                 continue
-            deployed = frozen.mix(on_evaluation, logged.contexts.eligible)
+            deployed = frozen.mix(on_evaluation, logged.contexts)
             net, cost = (
                 estimate_mean(value(deployed, reward) - base[reward], logged.customer)
                 for reward in ("net_value", "cost")

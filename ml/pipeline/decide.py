@@ -12,7 +12,7 @@ from ml.core.errors import BudgetError, ContractError
 from ml.core.hashing import hash_uniform
 from ml.core.policy import draw_actions
 from ml.core.programme import Programme
-from ml.core.schemas import AssignmentTable, HoldoutTable
+from ml.core.schemas import AssignmentTable, HoldoutTable, LimitUsage
 from ml.pipeline.policies import (
     AlignedPolicy,
     BudgetedPolicy,
@@ -20,6 +20,7 @@ from ml.pipeline.policies import (
     NoOffers,
     Scores,
 )
+from ml.pipeline.spending import check_limits, describe_limits, spend
 
 DECISION_TIME = time(1, 30)
 
@@ -37,7 +38,8 @@ class Night:
     """One night's decisions.
 
     ``assignments`` is AssignmentTable rows in order of customer_id, ``holdout`` HoldoutTable
-    rows; ``budget`` and ``expected_cost`` in currency for the night. ``notes`` say what a reader
+    rows; ``budget`` and ``expected_cost`` in currency for the night, ``limits`` LimitUsage rows
+    (none where no policy spends). ``notes`` say what a reader
     of the run should know.
     """
 
@@ -45,6 +47,7 @@ class Night:
     holdout: pl.DataFrame
     budget: float
     expected_cost: float
+    limits: pl.DataFrame
     notes: tuple[str, ...] = ()
 
 
@@ -55,7 +58,12 @@ class _Plan:
     probabilities: np.ndarray
     target: np.ndarray
     allowed: np.ndarray
-    shadow_price: float
+    policy: BudgetedPolicy | None = None
+
+    @property
+    def shadow_price(self) -> float:
+        """Of the budget."""
+        return 0.0 if self.policy is None else self.policy.cut.shadow_price
 
 
 def decide_night(
@@ -106,6 +114,7 @@ def decide_night(
     ContractError
         If the policy was fitted on another feature schema.
     """
+    check_limits(programme.limits, catalogue)
     due = features.filter(pl.col("is_due")).sort("customer_id")
     holdout = due.filter(pl.col("is_holdout")).select("customer_id", "decision_date", "lifecycle")
     actions = policy.actions.with_channels_of(catalogue)
@@ -128,7 +137,7 @@ def decide_night(
                 f"this version encodes {contexts.schema_hash}: roll back, or train and promote anew"
             )
         scores, arm = policy.scorer.score(contexts), "champion"
-        first = _plan(policy, scores, contexts, budget)
+        first = _plan(policy, scores, contexts, actions, programme, budget)
         if challenger is not None:
             try:
                 second = _plan_challenger(challenger, scores, contexts, actions, programme, budget)
@@ -138,7 +147,7 @@ def decide_night(
         scores, arm = _score_nothing(policy, contexts), policy.kind
         probabilities = policy.probabilities(contexts)
         target = probabilities if isinstance(policy, NoOffers) else np.zeros_like(probabilities)
-        first = _Plan(probabilities, target, contexts.eligible, 0.0)
+        first = _Plan(probabilities, target, contexts.eligible)
     draw_key = contexts.frame["customer_id"] + f":{decision_date}:r{revision}"
     share = 0.0 if second is None else programme.challenger_share
     is_second = hash_uniform(draw_key, salt=f"arm-{programme.seed}") < share
@@ -198,6 +207,17 @@ def decide_night(
         holdout=HoldoutTable.validate(holdout),
         budget=budget,
         expected_cost=float((probabilities * scores.cost_effect).sum()),
+        limits=LimitUsage.create_empty()
+        if first.policy is None
+        else describe_limits(
+            probabilities,
+            first.policy,
+            scores,
+            contexts,
+            actions=actions,
+            budget=budget,
+            limits=programme.limits,
+        ),
         notes=tuple(notes),
     )
 
@@ -219,6 +239,7 @@ def check_night(
     catalogue: ActionSet,
     budget: float,
     expected_cost: float,
+    limits: pl.DataFrame,
     policy_version: str,
 ) -> tuple[NightCheck, ...]:
     """Check a night's table against what it was made from.
@@ -235,6 +256,8 @@ def check_night(
         Tonight's actions.
     budget, expected_cost
         Currency for the night.
+    limits
+        LimitUsage rows.
     policy_version
         The one version that may appear.
 
@@ -255,6 +278,9 @@ def check_night(
     taken = catalogue.index_of(assignments["action_id"])
     n_ineligible = int((~reach[np.arange(len(taken)), taken]).sum())
     versions = assignments["policy_version"].unique().to_list()
+    over = limits.filter(
+        (pl.col("side") == "most") & (pl.col("expected") > pl.col("bound") * (1 + 1e-9))
+    )
     in_range = assignments["propensity"].is_between(0, 1, closed="right").all()
     return (
         NightCheck(
@@ -271,6 +297,14 @@ def check_night(
             "expected_cost_within_budget",
             expected_cost <= budget * (1 + 1e-9),
             f"expected cost {expected_cost:.2f} of budget {budget:.2f}",
+        ),
+        NightCheck(
+            "expected_use_within_limits",
+            over.is_empty(),
+            "; ".join(
+                f"{row['limit']}: {row['expected']:.2f} expected of {row['bound']:.2f}"
+                for row in (limits if over.is_empty() else over).iter_rows(named=True)
+            ),
         ),
         NightCheck(
             "known_versions",
@@ -316,19 +350,29 @@ def to_contract(assignments: pl.DataFrame, programme: Programme) -> pl.DataFrame
     )
 
 
-def _plan(policy: BudgetedPolicy, scores: Scores, contexts: Contexts, budget: float) -> _Plan:
-    """Return what a policy does with tonight's budget."""
-    solved = policy.spend(
+def _plan(
+    policy: BudgetedPolicy,
+    scores: Scores,
+    contexts: Contexts,
+    actions: ActionSet,
+    programme: Programme,
+    budget: float,
+) -> _Plan:
+    """Return what a policy does with tonight's budget and limits."""
+    solved = spend(
+        policy,
         scores,
-        contexts.eligible,
+        contexts,
+        actions=actions,
         budget=budget,
         is_solved_on=~contexts.frame["is_evaluation"].to_numpy(),
+        limits=programme.limits,
     )
     return _Plan(
-        solved.mix(scores, contexts.eligible),
-        replace(solved, floor=0.0).mix(scores, contexts.eligible),
+        solved.mix(scores, contexts),
+        replace(solved, floor=0.0).mix(scores, contexts),
         scores.allowed,
-        solved.cut.shadow_price,
+        solved,
     )
 
 
@@ -346,7 +390,7 @@ def _plan_challenger(
         raise ContractError("it was fitted on another feature schema")
     aligned = AlignedPolicy(challenger.policy, actions, programme)
     own = replace(aligned.score(contexts), cost_effect=scores.cost_effect)
-    return _plan(challenger.policy, own, contexts, budget)
+    return _plan(challenger.policy, own, contexts, actions, programme, budget)
 
 
 def _score_nothing(policy: ExplorationOnly | NoOffers, contexts: Contexts) -> Scores:

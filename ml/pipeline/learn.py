@@ -1,6 +1,6 @@
 """Learn: from matured logs to a candidate policy, and to the rule that it must beat."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +10,7 @@ from ml.allocation.budget import cut_probabilities, solve_budget
 from ml.core.actions import ActionSet
 from ml.core.errors import ContractError
 from ml.core.logged import LoggedDecisions
-from ml.core.programme import Programme
+from ml.core.programme import LimitRule, Programme
 from ml.ope.estimators import contrast_actions
 from ml.pipeline.policies import (
     BudgetedPolicy,
@@ -21,6 +21,7 @@ from ml.pipeline.policies import (
     count_inactive_days,
 )
 from ml.pipeline.snapshots import Snapshot, find_most_offers
+from ml.pipeline.spending import spend
 from ml.uplift.fitting import LearningSettings, fit_uplift_heads
 from ml.uplift.heads import UpliftHeads
 from ml.uplift.report import HeadReport
@@ -183,14 +184,22 @@ def set_up_policy(
         policy,
         snapshot,
         scorer.score(contexts),
+        actions=actions,
         budget_per_decision=programme.budget_per_decision,
+        limits=programme.limits,
     )
 
 
 def freeze_cut(
-    policy: BudgetedPolicy, snapshot: Snapshot, scores: Scores, *, budget_per_decision: float
+    policy: BudgetedPolicy,
+    snapshot: Snapshot,
+    scores: Scores,
+    *,
+    actions: ActionSet,
+    budget_per_decision: float,
+    limits: Sequence[LimitRule] = (),
 ) -> BudgetedPolicy:
-    """Return a policy whose cut spends a budget on the training decisions.
+    """Return a policy whose cut spends a budget on the training decisions, within limits.
 
     With the reserve of a night of the log's mean size, as the nights that it decides will have.
 
@@ -202,8 +211,12 @@ def freeze_cut(
         The log.
     scores
         Of the training decisions.
+    actions
+        Of the scores.
     budget_per_decision
         Currency.
+    limits
+        Beside it.
 
     Returns
     -------
@@ -219,11 +232,14 @@ def freeze_cut(
     n_night = snapshot.n_per_night
     n_nights = max(1, contexts.frame["decision_date"].n_unique())
     n_solved = max(1, min(n_night, round(snapshot.training.n_decisions / n_nights)))
-    return policy.spend(
+    return spend(
+        policy,
         scores,
-        contexts.eligible,
+        contexts,
+        actions=actions,
         budget=budget_per_decision * contexts.n_customers,
         is_solved_on=np.ones(contexts.n_customers, dtype=bool),
+        limits=limits,
         typical_night=(n_night, n_solved),
     )
 

@@ -5,23 +5,14 @@ from typing import Protocol
 
 import numpy as np
 
-from ml.allocation.budget import (
-    UNLIMITED,
-    BudgetCut,
-    cut_probabilities,
-    exploration_cost,
-    reserve_for_chance,
-    solve_budget,
-)
+from ml.allocation.budget import UNLIMITED, BudgetCut, cut_probabilities
+from ml.allocation.limits import LimitedCut, limit_probabilities
 from ml.core.actions import ActionSet
 from ml.core.contexts import Contexts, build_contexts
 from ml.core.errors import BudgetError, ContractError
 from ml.core.policy import FROZEN, explore
 from ml.core.programme import Attribute, Programme
 from ml.uplift.heads import UpliftHeads
-
-RESERVE_DEVIATIONS = 3.0
-_TIGHTENINGS = 100
 
 
 @dataclass(frozen=True)
@@ -123,7 +114,8 @@ class UpliftScorer:
 class BudgetedPolicy:
     """A scorer, the cut at which its budget ends, and exploration: a policy.
 
-    Frozen, it is what the gate values; ``spend`` solves the cut anew for tonight's customers. It
+    Frozen, it is what the gate values; ``ml.pipeline.spending`` solves the cut anew for tonight's
+    customers. It
     carries the actions and attributes that it was fitted with, and encodes features by them, so
     it goes on deciding after an offer or an attribute was added.
     """
@@ -133,7 +125,7 @@ class BudgetedPolicy:
     attributes: tuple[Attribute, ...]
     schema_hash: str
     floor: float
-    cut: BudgetCut = UNLIMITED
+    cut: BudgetCut | LimitedCut = UNLIMITED
 
     @property
     def kind(self) -> str:
@@ -142,91 +134,23 @@ class BudgetedPolicy:
 
     def probabilities(self, contexts: Contexts) -> np.ndarray:
         """Return the policy as deployed: cut, pruned, explored; shape (n, K)."""
-        return self.mix(self.scorer.score(contexts), contexts.eligible)
+        return self.mix(self.scorer.score(contexts), contexts)
 
-    def mix(self, scores: Scores, eligible: np.ndarray) -> np.ndarray:
+    def mix(self, scores: Scores, contexts: Contexts) -> np.ndarray:
         """Return the policy of scored customers, shape (n, K)."""
-        target = cut_probabilities(scores.reward, scores.cost_effect, scores.allowed, cut=self.cut)
-        return explore(target, eligible, floor=self.floor)
-
-    def spend(
-        self,
-        scores: Scores,
-        eligible: np.ndarray,
-        *,
-        budget: float,
-        is_solved_on: np.ndarray,
-        typical_night: tuple[int, int] | None = None,
-    ) -> "BudgetedPolicy":
-        """Return the policy whose cut spends a budget on the given customers.
-
-        The price is solved on the customers outside the evaluation cohort. A reserve for chance
-        is held back; if the expected cost of all customers still exceeds the budget, those that
-        the price is solved on get less until it doesn't.
-
-        Parameters
-        ----------
-        scores
-            Of n customers.
-        eligible : shape (n, K), bool
-            Which actions may be taken.
-        budget
-            Total for all n, currency.
-        is_solved_on : shape (n,), bool
-            Not in the evaluation cohort.
-        typical_night
-            Where the given customers are many nights': how many a night has, and how many of
-            those the price is solved on; the reserve is such nights'. None: they are one night.
-
-        Returns
-        -------
-        BudgetedPolicy
-            With the new cut.
-
-        Raises
-        ------
-        BudgetError
-            If exploration alone costs more than the budget, or no price keeps it.
-        """
-        solved = is_solved_on if is_solved_on.any() else np.ones(len(eligible), dtype=bool)
-        if not len(eligible):
-            return self
-        explored = exploration_cost(scores.cost_effect, eligible, floor=self.floor)
-        weights = 1 - self.floor * eligible.sum(axis=1)
-        if explored.sum() > budget:
-            raise BudgetError(
-                f"exploration at propensity_floor {self.floor} costs {explored.sum():.2f}, more "
-                f"than the budget {budget:.2f}: lower the floor or raise budget_per_decision"
+        if isinstance(self.cut, LimitedCut):
+            target = limit_probabilities(
+                scores.reward,
+                scores.cost_effect,
+                scores.allowed,
+                cut=self.cut,
+                segment=contexts.lifecycle_index,
             )
-
-        def solve(available: float, rows: np.ndarray) -> "BudgetedPolicy":
-            share = available * float(rows.mean()) - float(explored[rows].sum())
-            cut = solve_budget(
-                scores.reward[rows],
-                scores.cost_effect[rows],
-                scores.allowed[rows],
-                budget=max(share, 0.0),
-                weights=weights[rows],
+        else:
+            target = cut_probabilities(
+                scores.reward, scores.cost_effect, scores.allowed, cut=self.cut
             )
-            return replace(self, cut=cut)
-
-        first = solve(budget, solved)
-        n_night, n_solved = typical_night or (len(eligible), int(solved.sum()))
-        reserve = reserve_for_chance(
-            first.mix(scores, eligible)[solved],
-            scores.cost_effect[solved],
-            n_solved=n_solved,
-            n_customers=n_night,
-            deviations=RESERVE_DEVIATIONS,
-        )
-        reserve *= len(eligible) / n_night
-        available = budget - reserve
-        for _ in range(_TIGHTENINGS):
-            policy = solve(available, solved)
-            if float((policy.mix(scores, eligible) * scores.cost_effect).sum()) <= budget:
-                return policy
-            available *= 0.95
-        raise BudgetError(f"no price keeps the expected cost within the budget {budget:.2f}")
+        return explore(target, contexts.eligible, floor=self.floor)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ml.allocation.budget import BudgetCut
+from ml.allocation.limits import LimitedCut, Prices
 from ml.core.actions import ActionSet
 from ml.core.errors import ContractError
 from ml.core.programme import Attribute
@@ -59,7 +60,7 @@ def save_policy(policy: BudgetedPolicy, folder: Path) -> str:
         "kind": policy.kind,
         "schema_hash": policy.schema_hash,
         "floor": policy.floor,
-        "cut": asdict(policy.cut),
+        "cut": _describe_cut(policy.cut),
         "actions": actions,
         "attributes": [asdict(each) for each in policy.attributes],
         "scorer": scorer,
@@ -119,8 +120,41 @@ def load_policy(folder: Path) -> BudgetedPolicy:
         ),
         schema_hash=described["schema_hash"],
         floor=described["floor"],
-        cut=BudgetCut(**described["cut"]),
+        cut=_read_cut(described["cut"]),
     )
+
+
+def _describe_cut(cut: BudgetCut | LimitedCut) -> dict[str, Any]:
+    """Return a cut as JSON takes it."""
+    if isinstance(cut, BudgetCut):
+        return asdict(cut)
+    return {
+        **{name: each for name, each in vars(cut).items() if name not in ("prices", "best")},
+        "prices": [_describe_prices(each) for each in cut.prices],
+        "best": _describe_prices(cut.best),
+    }
+
+
+def _describe_prices(prices: Prices) -> dict[str, Any]:
+    return {"of_cost": prices.of_cost.tolist(), "of_offer": prices.of_offer.tolist()}
+
+
+def _read_cut(described: dict[str, Any]) -> BudgetCut | LimitedCut:
+    """Return what ``_describe_cut`` described."""
+    if "prices" not in described:
+        return BudgetCut(**described)
+    return LimitedCut(
+        **{
+            **described,
+            "prices": tuple(_read_prices(each) for each in described["prices"]),
+            "shares": tuple(described["shares"]),
+            "best": _read_prices(described["best"]),
+        }
+    )
+
+
+def _read_prices(described: dict[str, Any]) -> Prices:
+    return Prices(np.array(described["of_cost"]), np.array(described["of_offer"]))
 
 
 def hash_policy(folder: Path) -> str:

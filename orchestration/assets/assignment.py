@@ -1,7 +1,8 @@
 """Decide: the nightly assignment table, sealed by its first emission.
 
 Reads: lake customer_features and action_catalogue, the champion. Writes: lake assignment_table,
-holdout and night_budget, on request a CSV export. Tomorrow's ingestion takes the table as its log.
+holdout, night_budget and limit_usage, on request a CSV export. Tomorrow's ingestion takes the table
+as its log.
 """
 
 from collections.abc import Iterator
@@ -16,12 +17,12 @@ import polars as pl
 from ml.core.actions import ActionSet, read_actions
 from ml.core.errors import ContractError, LiftloopError, PromotionError, SealedNightError
 from ml.core.programme import Programme
-from ml.core.schemas import AssignmentTable, HoldoutTable
+from ml.core.schemas import AssignmentTable, HoldoutTable, LimitUsage
 from ml.pipeline.consent import close_channels, find_open_channels
 from ml.pipeline.decide import Challenger, NightCheck, check_night, decide_night
 from ml.pipeline.policies import BudgetedPolicy, ExplorationOnly, NoOffers
 from ml.plots.policies import plot_assignments
-from orchestration.assets.embedding import embed_figure
+from orchestration.assets.embedding import embed_figure, tabulate
 from orchestration.begun import read_revision
 from orchestration.champions import find_challenger_version
 from orchestration.files import hash_file, replace_file
@@ -36,6 +37,7 @@ CHECKS = {
     "each_due_customer_once": "Every due customer outside the holdout has exactly one row",
     "propensities_are_distributions": "Propensities lie in (0, 1] and vectors sum to 1",
     "expected_cost_within_budget": "Expected cost, exploration included, is within the budget",
+    "expected_use_within_limits": "No declared limit is expected to be exceeded",
     "known_versions": "Every row names the champion's version",
     "no_ineligible_pair": "No offer goes out on a channel that is closed to the customer",
 }
@@ -115,6 +117,7 @@ def assignment(
             )
     table = lake.read("assignment_table", night)
     written = lake.read("night_budget", night)
+    limits = lake.read("limit_usage", night)
     budget = written.row(0, named=True)
     if config.export_csv:
         path = _export_csv(exports, table, night)
@@ -131,12 +134,13 @@ def assignment(
             "budget": budget["budget"],
             "expected_cost": budget["expected_cost"],
             "policy_version": budget["policy_version"],
+            "limits": tabulate(limits),
             "customers_per_action": embed_figure(plot_assignments(table)),
         },
         data_version=dg.DataVersion(sha256),
     )
     yield dg.MaterializeResult(asset_key="holdout", metadata={"dagster/row_count": held.height})
-    for check in _check(lake, night, table, written):
+    for check in _check(lake, night, table, written, limits):
         yield dg.AssetCheckResult(
             asset_key="assignment_table",
             check_name=check.name,
@@ -210,7 +214,7 @@ def _emit(
             "policy_kind": [policy.kind],
         }
     )
-    checks = _check(lake, night, decided.assignments, budget)
+    checks = _check(lake, night, decided.assignments, budget, decided.limits)
     failed = [f"{each.name}: {each.detail}" for each in checks if not each.is_passed]
     if failed:
         raise ContractError(f"night {night} is not emitted: {'; '.join(failed)}")
@@ -220,6 +224,7 @@ def _emit(
         write_parquet(old, superseded.with_name(f"revision-{revision - 1}.parquet"))
     lake.write(decided.holdout, "holdout", night, schema=HoldoutTable)
     lake.write(budget, "night_budget", night, schema=NightBudget)
+    lake.write(decided.limits, "limit_usage", night, schema=LimitUsage)
     lake.write(decided.assignments, "assignment_table", night, schema=AssignmentTable)
 
 
@@ -260,7 +265,7 @@ def _find_shadow(lake: Lake, registry: "PolicyRegistry") -> str | None:
 
 
 def _check(
-    lake: Lake, night: date, table: pl.DataFrame, budget: pl.DataFrame
+    lake: Lake, night: date, table: pl.DataFrame, budget: pl.DataFrame, limits: pl.DataFrame
 ) -> tuple[NightCheck, ...]:
     """Check a night's table against the lake."""
     row = budget.row(0, named=True)
@@ -271,6 +276,7 @@ def _check(
         catalogue=read_actions(lake.read("action_catalogue", night)),
         budget=row["budget"],
         expected_cost=row["expected_cost"],
+        limits=limits,
         policy_version=row["policy_version"],
     )
 

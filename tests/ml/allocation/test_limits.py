@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from oracles.allocation import solve_limited_programme
 
 from ml.allocation.budget import solve_budget
-from ml.allocation.limits import Limit, solve_limits
+from ml.allocation.limits import Limit, limit_probabilities, solve_limits
 from ml.allocation.rounding import assign_within_limits
 from ml.core.errors import BudgetError
 
@@ -52,15 +52,6 @@ def _use(limit, cost, segment, policy):
     return float((policy * counted * (cost if limit.measure == "cost" else 1.0)).sum())
 
 
-def _mix(cut, reward, cost, eligible, segment):
-    policy = np.zeros(reward.shape)
-    rows = np.arange(len(reward))
-    for prices, share in zip(cut.prices, cut.shares, strict=True):
-        score = reward - prices.of_cost[segment] * cost - prices.of_offer[segment]
-        policy[rows, np.where(eligible, score, -np.inf).argmax(axis=1)] += share
-    return policy
-
-
 @settings(max_examples=250, deadline=None)
 @given(seed=st.integers(0, 10**6), has_floors=st.booleans())
 def test_small_problems_meet_the_linear_programmes_optimum(seed, has_floors):
@@ -75,7 +66,9 @@ def test_small_problems_meet_the_linear_programmes_optimum(seed, has_floors):
         return
     cut = solve_limits(reward, cost, eligible, limits, segment=segment)
     assert cut.bound == pytest.approx(best, abs=1e-5)
-    policy = _mix(cut, reward, cost, eligible, segment)
+    policy = limit_probabilities(reward, cost, eligible, cut=cut, segment=segment)
+    assert policy.sum(axis=1) == pytest.approx(1)
+    assert (policy[~eligible] == 0).all()
     assert (policy * reward).sum() == pytest.approx(best, abs=1e-5)
     for limit in limits:
         used = _use(limit, cost, segment, policy)

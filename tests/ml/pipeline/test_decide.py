@@ -46,6 +46,7 @@ def test_every_check_holds_and_each_can_fail(night):
         "catalogue": ACTIONS,
         "budget": night.budget,
         "expected_cost": night.expected_cost,
+        "limits": night.limits,
         "policy_version": "2",
     }
     table = night.assignments
@@ -58,6 +59,8 @@ def test_every_check_holds_and_each_can_fail(night):
     assert failing(table.head(-1)) == {"each_due_customer_once"}
     assert failing(pl.concat([table, table.head(1)])) == {"each_due_customer_once"}
     assert failing(table, expected_cost=night.budget + 1) == {"expected_cost_within_budget"}
+    over = night.limits.with_columns(expected=pl.col("bound") + 1)
+    assert failing(table, limits=over) == {"expected_use_within_limits"}
     assert failing(table, policy_version="7") == {"known_versions"}
     # Whatever the features say: what was delivered decides.
     closed = facts["open_channels"].with_columns(contactable_channels=pl.lit(""))

@@ -10,6 +10,7 @@ from ml.pipeline.learn import describe_heads, fit_lifecycle_rule
 from ml.pipeline.policies import ExplorationOnly
 from ml.pipeline.policy_files import hash_policy, load_policy, save_policy
 from ml.pipeline.snapshots import take_snapshot
+from ml.pipeline.spending import spend
 
 COUPON = ACTIONS.action_ids.index("email_coupon_2")
 REACTIVATION = ACTIONS.action_ids.index(PROGRAMME.reactivation_action)
@@ -27,18 +28,18 @@ def test_policies_are_distributions_with_a_floor(snapshot, candidate, rule):
 def test_expected_cost_stays_within_the_budget(snapshot, candidate):
     contexts = snapshot.training.contexts
     scores = candidate.scorer.score(contexts)
-    spent = (candidate.mix(scores, contexts.eligible) * scores.cost_effect).sum()
+    spent = (candidate.mix(scores, contexts) * scores.cost_effect).sum()
     assert spent <= PROGRAMME.budget_per_decision * contexts.n_customers
 
 
 def test_many_nights_together_hold_back_what_single_nights_would(snapshot, candidate):
     contexts = snapshot.training.contexts
     scores, n = candidate.scorer.score(contexts), contexts.n_customers
-    shared = {"budget": 0.2 * n, "is_solved_on": np.ones(n, dtype=bool)}
-    together = candidate.spend(scores, contexts.eligible, **shared)
-    nights = candidate.spend(scores, contexts.eligible, **shared, typical_night=(100, 70))
+    shared = {"actions": ACTIONS, "budget": 0.2 * n, "is_solved_on": np.ones(n, dtype=bool)}
+    together = spend(candidate, scores, contexts, **shared)
+    nights = spend(candidate, scores, contexts, **shared, typical_night=(100, 70))
     spent = [
-        float((each.mix(scores, contexts.eligible) * scores.cost_effect).sum())
+        float((each.mix(scores, contexts) * scores.cost_effect).sum())
         for each in (together, nights)
     ]
     assert spent[1] < 0.95 * spent[0] <= 0.2 * n
@@ -68,10 +69,15 @@ def test_the_rule_reaches_the_longest_inactive_first(snapshot, rule):
     contexts = snapshot.training.contexts
     scores = patient.scorer.score(contexts)
     n = contexts.n_customers
-    spent = patient.spend(
-        scores, contexts.eligible, budget=0.2 * n, is_solved_on=np.ones(n, dtype=bool)
+    spent = spend(
+        patient,
+        scores,
+        contexts,
+        actions=ACTIONS,
+        budget=0.2 * n,
+        is_solved_on=np.ones(n, dtype=bool),
     )
-    sent = replace(spent, floor=0.0).mix(scores, contexts.eligible)[:, REACTIVATION]
+    sent = replace(spent, floor=0.0).mix(scores, contexts)[:, REACTIVATION]
     days = contexts.frame["days_since_purchase"].to_numpy()
     assert 0 < sent.mean() < 0.25
     assert days[sent > 0].min() >= days[sent == 0].max()
@@ -94,7 +100,7 @@ def test_exploration_beyond_the_budget_is_refused(snapshot, candidate):
     scores = candidate.scorer.score(contexts)
     solved = np.ones(contexts.n_customers, dtype=bool)
     with pytest.raises(BudgetError, match="exploration at propensity_floor"):
-        candidate.spend(scores, contexts.eligible, budget=1.0, is_solved_on=solved)
+        spend(candidate, scores, contexts, actions=ACTIONS, budget=1.0, is_solved_on=solved)
 
 
 def test_exploration_only_keeps_budget_and_floor(snapshot):

@@ -1,0 +1,284 @@
+"""Decide: what a policy does with a budget and limits, exploration and chance counted."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+
+from ml.allocation.budget import exploration_cost, reserve_for_chance, solve_budget
+from ml.allocation.limits import Limit, LimitedCut, solve_limits
+from ml.core.actions import ActionSet
+from ml.core.contexts import Contexts
+from ml.core.errors import BudgetError, ContractError
+from ml.core.programme import LIFECYCLES, LimitRule
+from ml.core.schemas import LimitUsage
+from ml.pipeline.policies import BudgetedPolicy, Scores
+
+BUDGET = "budget"
+RESERVE_DEVIATIONS = 3.0
+_TIGHTENINGS = 100
+
+
+def spend(
+    policy: BudgetedPolicy,
+    scores: Scores,
+    contexts: Contexts,
+    *,
+    actions: ActionSet,
+    budget: float,
+    is_solved_on: np.ndarray,
+    limits: Sequence[LimitRule] = (),
+    typical_night: tuple[int, int] | None = None,
+) -> BudgetedPolicy:
+    """Return the policy whose cut spends a budget on the given customers within all limits.
+
+    Prices are solved on the customers outside the evaluation cohort. A reserve for chance is held
+    back from the budget and from what a limit allows; if the expected use of all customers still
+    exceeds one, those that the prices are solved on get less until it doesn't.
+
+    Parameters
+    ----------
+    policy
+        Its own cut is not used.
+    scores
+        Of n customers.
+    contexts
+        Theirs.
+    actions
+        The K actions of the scores.
+    budget
+        Total for all n, currency.
+    is_solved_on : shape (n,), bool
+        Not in the evaluation cohort.
+    limits
+        Beside the budget.
+    typical_night
+        Where the given customers are many nights': how many a night has, and how many of those
+        the prices are solved on; the reserve is such nights'. None: they are one night.
+
+    Returns
+    -------
+    BudgetedPolicy
+        With the new cut.
+
+    Raises
+    ------
+    BudgetError
+        If exploration alone uses more than the budget or a limit, limits conflict, or no price
+        keeps them.
+    """
+    n = contexts.n_customers
+    solved = is_solved_on if is_solved_on.any() else np.ones(n, dtype=bool)
+    if not n:
+        return policy
+    weights = 1 - policy.floor * contexts.eligible.sum(axis=1)
+    explored = exploration_cost(scores.cost_effect, contexts.eligible, floor=policy.floor)
+    if explored.sum() > budget:
+        raise BudgetError(
+            f"exploration at propensity_floor {policy.floor} costs {explored.sum():.2f}, more than "
+            f"the budget {budget:.2f}: lower the floor or raise budget_per_decision"
+        )
+    n_night, n_solved = typical_night or (n, int(solved.sum()))
+    uses = list_limits(limits, actions, n_decisions=n, budget=budget)
+    measured = [_measure(each, scores, contexts) for each in uses]
+    floors = [float((policy.floor * contexts.eligible * each).sum()) for each in measured]
+    for each, used in zip(uses, floors, strict=True):
+        if used > each.most:
+            raise BudgetError(
+                f"exploration at propensity_floor {policy.floor} uses {used:.2f} of limit "
+                f"'{each.name}', which allows {each.most:.2f}: lower the floor or raise the limit"
+            )
+
+    def solve(available: Sequence[float]) -> BudgetedPolicy:
+        share = float(solved.mean())
+        if len(uses) == 1:
+            cut = solve_budget(
+                scores.reward[solved],
+                scores.cost_effect[solved],
+                scores.allowed[solved],
+                budget=max(available[0] * share - float(explored[solved].sum()), 0.0),
+                weights=weights[solved],
+            )
+            return replace(policy, cut=cut)
+        left = []
+        for each, most, use in zip(uses, available, measured, strict=True):
+            already = float((policy.floor * contexts.eligible * use)[solved].sum())
+            left.append(
+                replace(
+                    each,
+                    most=max(most * share - already, 0.0),
+                    least=each.least * share - already,
+                )
+            )
+        limited = solve_limits(
+            scores.reward[solved],
+            scores.cost_effect[solved],
+            scores.allowed[solved],
+            left,
+            segment=contexts.lifecycle_index[solved],
+            weights=weights[solved],
+        )
+        return replace(policy, cut=limited)
+
+    first = solve([each.most for each in uses]).mix(scores, contexts)
+    available = []
+    for each, use in zip(uses, measured, strict=True):
+        reserve = reserve_for_chance(
+            first[solved],
+            use[solved],
+            n_solved=n_solved,
+            n_customers=n_night,
+            deviations=RESERVE_DEVIATIONS,
+        )
+        available.append(each.most - reserve * n / n_night)
+    over: list[str] = []
+    for _ in range(_TIGHTENINGS):
+        spent = solve(available)
+        probabilities = spent.mix(scores, contexts)
+        over = [
+            each.name
+            for each, use in zip(uses, measured, strict=True)
+            if float((probabilities * use).sum()) > each.most
+        ]
+        if not over:
+            return spent
+        available = [
+            0.95 * most if each.name in over else most
+            for each, most in zip(uses, available, strict=True)
+        ]
+    raise BudgetError(f"no price keeps the expected use within: {', '.join(over)}")
+
+
+def check_limits(limits: Sequence[LimitRule], catalogue: ActionSet) -> None:
+    """Check that limits name what the catalogue has.
+
+    Parameters
+    ----------
+    limits
+        Of the programme.
+    catalogue
+        Tonight's actions.
+
+    Raises
+    ------
+    ContractError
+        With the limit, the unknown name and the known ones.
+    """
+    for rule in limits:
+        for kind, named, known in (
+            ("actions", rule.actions, catalogue.action_ids[1:]),
+            ("channels", rule.channels, catalogue.channels[1:]),
+            ("families", rule.families, catalogue.families[1:]),
+        ):
+            unknown = sorted(set(named) - set(known))
+            if unknown:
+                raise ContractError(
+                    f"programme.json: limit '{rule.name}' names {kind} {unknown}; tonight's "
+                    f"catalogue has {sorted(set(known))}"
+                )
+
+
+def list_limits(
+    rules: Sequence[LimitRule], actions: ActionSet, *, n_decisions: int, budget: float
+) -> list[Limit]:
+    """Return the budget and the limits as totals of so many decisions.
+
+    Parameters
+    ----------
+    rules
+        Of the programme; one about no action of the set is left out.
+    actions
+        K actions.
+    n_decisions
+        Decided on together.
+    budget
+        Currency.
+
+    Returns
+    -------
+    list
+        The budget first.
+    """
+    offers = np.arange(actions.n_actions) > 0
+    everybody = np.ones(len(LIFECYCLES), dtype=bool)
+    limits = [Limit(BUDGET, "cost", offers, everybody, most=budget)]
+    for rule in rules:
+        counted = offers.copy()
+        for names, wanted in (
+            (actions.action_ids, rule.actions),
+            (actions.channels, rule.channels),
+            (actions.families, rule.families),
+        ):
+            if wanted:
+                counted &= np.isin(names, wanted)
+        segments = np.isin(LIFECYCLES, rule.lifecycles) if rule.lifecycles else everybody
+        if counted.any():
+            limits.append(
+                Limit(
+                    rule.name,
+                    rule.measure,
+                    counted,
+                    segments,
+                    most=np.inf
+                    if rule.most_per_decision is None
+                    else rule.most_per_decision * n_decisions,
+                    least=-np.inf
+                    if rule.least_per_decision is None
+                    else rule.least_per_decision * n_decisions,
+                )
+            )
+    return limits
+
+
+def describe_limits(
+    probabilities: np.ndarray,
+    policy: BudgetedPolicy,
+    scores: Scores,
+    contexts: Contexts,
+    *,
+    actions: ActionSet,
+    budget: float,
+    limits: Sequence[LimitRule],
+) -> pl.DataFrame:
+    """Return what the budget and the limits allow, what is expected, and what more would bring.
+
+    Parameters
+    ----------
+    probabilities : shape (n, K)
+        As emitted, exploration included.
+    policy
+        The champion after ``spend``: its prices.
+    scores, contexts, actions, budget, limits
+        As for ``spend``.
+
+    Returns
+    -------
+    pl.DataFrame
+        LimitUsage rows.
+    """
+    prices = {f"{BUDGET}, most": policy.cut.shadow_price}
+    if isinstance(policy.cut, LimitedCut):
+        prices = policy.cut.prices_of
+    rows = []
+    for each in list_limits(limits, actions, n_decisions=contexts.n_customers, budget=budget):
+        expected = float((probabilities * _measure(each, scores, contexts)).sum())
+        for side, bound in (("most", each.most), ("least", each.least)):
+            if np.isfinite(bound):
+                rows.append(
+                    {
+                        "limit": each.name,
+                        "side": side,
+                        "measure": each.measure,
+                        "bound": bound,
+                        "expected": expected,
+                        "price": prices.get(f"{each.name}, {side}", 0.0),
+                    }
+                )
+    return LimitUsage.validate(pl.DataFrame(rows, schema=LimitUsage.create_empty().schema))
+
+
+def _measure(limit: Limit, scores: Scores, contexts: Contexts) -> np.ndarray:
+    """Return what a limit counts of each customer's actions, shape (n, K)."""
+    use = scores.cost_effect if limit.measure == "cost" else np.ones(scores.cost_effect.shape)
+    return np.asarray(use * limit.actions * limit.segments[contexts.lifecycle_index][:, None])

@@ -1,0 +1,174 @@
+"""Declared limits: kept by a night and by the policy that the gate values, and refused clearly."""
+
+from dataclasses import replace
+from datetime import date
+
+import numpy as np
+import polars as pl
+import pytest
+from known_log import ACTIONS, PROGRAMME, make_rows
+
+from ml.core.errors import BudgetError, ContractError
+from ml.core.programme import LimitRule, parse_programme
+from ml.pipeline.decide import decide_night
+from ml.pipeline.learn import freeze_cut
+from ml.pipeline.policy_files import load_policy, save_policy
+from ml.pipeline.spending import spend
+
+NIGHT = date(2026, 3, 2)
+FEW = LimitRule(name="few coupons", measure="offers", families=("coupon",), most_per_decision=0.15)
+YOUNG = LimitRule(
+    name="activation", measure="cost", lifecycles=("activation",), most_per_decision=0.02
+)
+MORE = LimitRule(
+    name="some resurrection",
+    measure="offers",
+    channels=("email",),
+    lifecycles=("resurrection",),
+    least_per_decision=0.18,
+)
+
+
+def _decide(policy, limits, **changes):
+    rows, _ = make_rows(20, n=6_000)
+    features = rows.with_columns(decision_date=pl.lit(NIGHT), is_due=pl.lit(True))
+    return decide_night(
+        features,
+        policy=policy,
+        policy_version="2",
+        catalogue=ACTIONS,
+        programme=replace(PROGRAMME, limits=limits, **changes),
+        decision_date=NIGHT,
+    )
+
+
+def _count(night, rule, *, cost=False):
+    """Return the expected use of a limit, from the emitted table alone."""
+    wanted = [
+        name
+        for name, family, channel in zip(
+            ACTIONS.action_ids, ACTIONS.families, ACTIONS.channels, strict=True
+        )
+        if name != "no_offer"
+        and (not rule.families or family in rule.families)
+        and (not rule.channels or channel in rule.channels)
+    ]
+    rows = night.assignments
+    if rule.lifecycles:
+        rows = rows.filter(pl.col("lifecycle").is_in(rule.lifecycles))
+    each = rows.explode("eligible_actions", "eligible_propensities")
+    return each.filter(pl.col("eligible_actions").is_in(wanted))["eligible_propensities"].sum()
+
+
+def test_a_night_keeps_every_limit_in_expectation(candidate):
+    free = _decide(candidate, ())
+    assert free.limits["limit"].to_list() == ["budget"]
+    night = _decide(candidate, (FEW, YOUNG))
+    n = night.assignments.height
+    assert _count(free, FEW) > 0.2 * n
+    assert _count(night, FEW) <= 0.15 * n
+    # A reserve for chance is held back, and hardly more.
+    assert _count(night, FEW) > 0.13 * n
+    usage = {(row["limit"], row["side"]): row for row in night.limits.to_dicts()}
+    assert usage["few coupons", "most"]["expected"] == pytest.approx(_count(night, FEW))
+    assert usage["few coupons", "most"]["bound"] == pytest.approx(0.15 * n)
+    assert usage["few coupons", "most"]["price"] > 0
+    assert usage["activation", "most"]["expected"] <= 0.02 * n
+    assert usage["budget", "most"]["expected"] == pytest.approx(night.expected_cost)
+    assert night.expected_cost <= night.budget
+
+
+def test_a_floor_is_kept_though_it_costs_value(candidate):
+    poor = {"budget_per_decision": 0.15}
+    free, night = _decide(candidate, (), **poor), _decide(candidate, (MORE,), **poor)
+    n = night.assignments.height
+    assert _count(free, MORE) < 0.17 * n
+    # It holds on the customers that the price is solved on, and nearly so on all.
+    assert _count(night, MORE) == pytest.approx(0.18 * n, rel=0.03)
+    assert night.expected_cost <= night.budget
+
+
+def test_propensities_stay_distributions_with_a_floor_and_a_rerun_is_the_same(candidate):
+    night = _decide(candidate, (FEW, YOUNG))
+    vectors = night.assignments["eligible_propensities"]
+    assert np.abs(vectors.list.sum().to_numpy() - 1).max() < 1e-9
+    assert vectors.list.min().min() >= PROGRAMME.propensity_floor - 1e-12
+    assert _decide(candidate, (FEW, YOUNG)).assignments.equals(night.assignments)
+
+
+def test_the_frozen_policy_keeps_limits_and_survives_its_file(snapshot, candidate, tmp_path):
+    scores = candidate.scorer.score(snapshot.training.contexts)
+    frozen = freeze_cut(
+        candidate,
+        snapshot,
+        scores,
+        actions=ACTIONS,
+        budget_per_decision=PROGRAMME.budget_per_decision,
+        limits=(FEW,),
+    )
+    contexts = snapshot.evaluation.contexts
+    policy = frozen.probabilities(contexts)
+    # Of a typical night, whose reserve is large.
+    coupons = policy[:, [family == "coupon" for family in ACTIONS.families]].sum(axis=1).mean()
+    assert 0.11 < coupons < 0.15
+    save_policy(frozen, tmp_path)
+    loaded = load_policy(tmp_path)
+    assert (loaded.probabilities(contexts) == policy).all()
+    assert loaded.cut.shadow_price == frozen.cut.shadow_price
+
+
+def test_what_cannot_be_kept_says_which_limits(snapshot, candidate):
+    contexts = snapshot.training.contexts
+    scores = candidate.scorer.score(contexts)
+    everybody = {
+        "actions": ACTIONS,
+        "budget": contexts.n_customers * 0.3,
+        "is_solved_on": np.ones(contexts.n_customers, dtype=bool),
+    }
+    none = replace(FEW, most_per_decision=0.0)
+    with pytest.raises(BudgetError, match=r"exploration .* uses .* of limit 'few coupons'"):
+        spend(candidate, scores, contexts, limits=(none,), **everybody)
+    many = replace(MORE, least_per_decision=0.9)
+    with pytest.raises(BudgetError, match=r"in conflict: .*some resurrection, least"):
+        spend(candidate, scores, contexts, limits=(FEW, many), **everybody)
+    with pytest.raises(ContractError, match=r"limit 'x' names channels .'fax'"):
+        _decide(candidate, (replace(FEW, name="x", channels=("fax",)),))
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ({"name": "a", "measure": "offers"}, "most_per_decision or least_per_decision"),
+        ({"name": "a", "measure": "money", "most_per_decision": 1}, "cost or offers"),
+        ({"name": "a", "measure": "cost", "most_per_decision": -1}, "negative"),
+        (
+            {"name": "a", "measure": "cost", "most_per_decision": 1, "least_per_decision": 2},
+            "least is above most",
+        ),
+        (
+            {"name": "a", "measure": "cost", "most_per_decision": 1, "lifecycles": ["old"]},
+            "lifecycles are",
+        ),
+        ({"name": "a", "measure": "cost", "at_most": 1}, "at_most"),
+    ],
+)
+def test_a_limit_that_cannot_be_meant_is_refused(rule, message):
+    described = {**_as_json(), "limits": [rule]}
+    with pytest.raises(ContractError, match=message):
+        parse_programme(described)
+
+
+def test_limits_are_read_from_the_file_and_names_are_theirs_alone():
+    rule = {"name": "texts", "measure": "offers", "channels": ["text"], "most_per_decision": 0.1}
+    programme = parse_programme({**_as_json(), "limits": [rule]})
+    assert programme.limits == (
+        LimitRule(name="texts", measure="offers", channels=("text",), most_per_decision=0.1),
+    )
+    with pytest.raises(ContractError, match="same name"):
+        parse_programme({**_as_json(), "limits": [rule, rule]})
+
+
+def _as_json():
+    import json
+
+    return json.loads(PROGRAMME.to_json())
