@@ -92,10 +92,11 @@ study-forward: $(STAMP) ## One-step policy values against living by eight polici
 study-effects: $(STAMP) ## Judge selected heads against the truth (SEEDS=20; CAUSALML=its python)
 	@OMP_NUM_THREADS=1 POLARS_MAX_THREADS=1 $(BIN)/python -W ignore -m benchmarks.studies.effects $(if $(SEEDS),--seeds $(SEEDS)) $(if $(CAUSALML),--peers --causalml '$(CAUSALML)')
 
-bench: $(STAMP) ## Measure speed (benchmarks/performance; CAUSALML=, OBP=their pythons); results: benchmarks/RESULTS.md
+bench: $(STAMP) ## Measure speed (benchmarks/performance; CAUSALML=, OBP=, LP=their pythons); results: benchmarks/RESULTS.md
 	@$(BIN)/python -m benchmarks.performance.world
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.performance.uplift $(if $(CAUSALML),--causalml '$(CAUSALML)')
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.performance.ope $(if $(OBP),--obp '$(OBP)')
+	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.performance.allocation $(if $(LP),--lp '$(LP)')
 
 test: $(STAMP) ## Run the tests, two files at a time
 	@$(BIN)/python -m pytest -n 2 --dist loadfile

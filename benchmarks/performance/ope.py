@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from benchmarks.performance.memory import mark_peak, read_peak
 from ml.ope.bootstrap import N_RESAMPLES, bootstrap_mean
 from ml.ope.intervals import bound_by_likelihood, estimate_mean
 from ml.ope.sums import LogPart, PolicySums, read_parts, sum_log
@@ -147,16 +148,9 @@ def _stream(file: Path, inputs_mib: float) -> dict[str, float]:
 def _report_stream(file: Path) -> None:
     """Print the peak of streaming the log above what the process holds before (Linux)."""
     _sum(itertools.islice(read_parts(file), 1))
-    Path("/proc/self/clear_refs").write_text("5")
-    before = _read_peak()
+    before = mark_peak()
     _sum(read_parts(file))
-    print(_read_peak() - before)
-
-
-def _read_peak() -> float:
-    """Return the most memory held since the mark was cleared, MiB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
+    print(read_peak() - before)
 
 
 def main() -> int:

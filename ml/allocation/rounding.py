@@ -130,7 +130,7 @@ def _list_moves(
     regret: float,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return rows and actions of moves, those that lose least first."""
-    capacity = _MOVES
+    capacity = 10 * _MOVES
     while True:
         place, action = np.empty(capacity, dtype=np.int64), np.empty(capacity, dtype=np.int64)
         lost = np.empty(capacity)

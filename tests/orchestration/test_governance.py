@@ -17,7 +17,7 @@ from ml.pipeline.snapshots import take_snapshot
 from ml.pipeline.validate import hash_programme
 from ml.tracking.registry import PREVIOUS, PolicyRegistry
 from ml.tracking.runs import track_run
-from orchestration.assets.evaluation import ChampionConfig, champion
+from orchestration.assets.evaluation import ChampionConfig, _count_gate, champion
 from orchestration.assets.online_validation import online_validation
 from orchestration.champions import (
     find_challenger_version,
@@ -295,20 +295,44 @@ def test_freeze_and_rollback_are_commands(home_copy):
     assert "PROMOTION=maybe: write auto, approve, shadow" in wrong
 
 
-def test_a_recalibrated_champion_is_a_candidate_like_any_other(home_copy):
+def test_a_gate_that_is_repeated_is_counted_once_and_another_candidate_anew(kept):
+    lake, registry = kept
+    assert _count_gate(lake, DAY, "2", "3") == 1
+    _write_record(lake, registry)
+    assert _count_gate(lake, DAY, "2", "3") == 1
+    assert _count_gate(lake, DAY, "2", "4") == 2
+    assert _count_gate(lake, DAY + timedelta(days=7), "2", "4") == 2
+    assert _count_gate(lake, DAY, "1", "4") == 1
+
+
+def test_a_limited_night_and_a_recalibrated_champion(home_copy):
     lake = Lake(root=str(home_copy / "lake"))
-    registry = PolicyRegistry(f"sqlite:///{home_copy / 'mlflow' / 'mlflow.db'}")
-    before = registry.load_champion()
+    file = home_copy / "programme.json"
+    few = {
+        "name": "texts",
+        "measure": "offers",
+        "channels": ["text"],
+        "most_per_decision": 0.08,
+    }
+    file.write_text(json.dumps({**json.loads(file.read_text()), "limits": [few]}))
+    printed = run_night(home_copy)
+    assert "limit texts: " in printed
+    night = lake.dates("assignment_table")[-1]
+    row = lake.read("limit_usage", night).filter(limit="texts").row(0, named=True)
+    table = lake.read("assignment_table", night)
+    assert row["bound"] == pytest.approx(0.08 * table.height)
+    assert 0 < row["expected"] <= row["bound"]
+    before = _open_registry(home_copy).load_champion()
     printed = run_liftloop(home_copy, "recalibrate", "--since", "2026-02-02")
     assert "against this champion" in printed
     record = lake.read("evaluation_record", lake.dates("evaluation_record")[-1]).row(0, named=True)
-    candidate = registry.load(record["candidate_version"])
+    candidate = _open_registry(home_copy).load(record["candidate_version"])
     assert candidate.tags["recalibrated"] == before.version
     assert candidate.policy_hash != before.policy_hash
     assert record["judged_since"] >= date(2026, 2, 2)
-    # The gate that made the champion was met by another: for this champion it is the first one.
-    assert record["champion_version"] == before.version
-    assert record["gate_number"] == 1
-    again = run_liftloop(home_copy, "recalibrate", "--since", "2026-02-09")
-    record = lake.read("evaluation_record", lake.dates("evaluation_record")[-1]).row(0, named=True)
-    assert record["gate_number"] == 2, again
+    # The gate that made it champion was met by another: for this champion it is the first one.
+    assert (record["champion_version"], record["gate_number"]) == (before.version, 1)
+
+
+def _open_registry(home):
+    return PolicyRegistry(f"sqlite:///{home / 'mlflow' / 'mlflow.db'}")

@@ -56,7 +56,7 @@ def _degenerate(seed, n=8, k=4):
     return reward, cost, eligible
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
     share=st.one_of(st.just(0.0), st.floats(0, 1.2), st.just(np.inf)),

@@ -52,7 +52,7 @@ def _use(limit, cost, segment, policy):
     return float((policy * counted * (cost if limit.measure == "cost" else 1.0)).sum())
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(seed=st.integers(0, 10**6), has_floors=st.booleans())
 def test_small_problems_meet_the_linear_programmes_optimum(seed, has_floors):
     random, reward, cost, eligible, segment = _problem(seed)
