@@ -28,7 +28,13 @@ GROUPS = {
         "randomisation_checks",
         "experiment_effects",
     },
-    "learn": {"lifecycle_rule", "uplift_heads", "action_plan", "learning_settings"},
+    "learn": {
+        "lifecycle_rule",
+        "uplift_heads",
+        "recalibrated_policy",
+        "action_plan",
+        "learning_settings",
+    },
     "decide": {"assignment_table", "holdout"},
     "validate": {
         "policy_values",
@@ -86,6 +92,7 @@ def test_jobs_and_schedules_are_the_listed_ones():
             "weekly_training",
             "settings_search",
             "promotion",
+            "recalibration",
             "rollback",
         )
     }
