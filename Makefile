@@ -99,7 +99,7 @@ bench: $(STAMP) ## Measure speed (benchmarks/performance; CAUSALML=, OBP=, LP=th
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.performance.allocation $(if $(LP),--lp '$(LP)')
 
 test: $(STAMP) ## Run the tests, two files at a time
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(STAMP) ## Run the slow tests too: statistical recovery, nights killed at random (above an hour)
 	@$(BIN)/python -m pytest -m 'slow or not slow'

@@ -54,6 +54,21 @@ def run_night(home, *arguments, **keywords):
     return run_liftloop(home, "nightly", *sized, *arguments, **keywords)
 
 
+def pytest_collection_modifyitems(items):
+    """Order files for two workers: one lives the shared folder while the other needs none of it."""
+    needs_home = {item.path for item in items if "lived_home" in item.fixturenames}
+
+    def rank(item):
+        if item.path.name == "test_features.py":
+            return 0
+        if item.path.parent.name == "uplift":
+            return 1
+        # Small files last: they even out.
+        return 2 if item.path in needs_home else 3
+
+    items.sort(key=rank)
+
+
 @pytest.fixture(scope="session")
 def lived_home(tmp_path_factory):
     """A state folder after its first two nights; tests that write copy it."""

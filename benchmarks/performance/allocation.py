@@ -65,7 +65,7 @@ def measure(n: int, n_actions: int, lp: str) -> dict[str, float]:
     before = mark_peak()
     solving, _ = _time(lambda: solve_budget(reward, cost, None, budget=budget))
     assigning, found = _time(lambda: assign_actions(reward, cost, None, budget=budget))
-    peak = read_peak() - before
+    peak = max(0.0, read_peak() - before)
     if found.cost > budget:
         raise AssertionError("the assignment is over its budget")
     figures: dict[str, float] = {

@@ -305,23 +305,8 @@ def test_a_gate_that_is_repeated_is_counted_once_and_another_candidate_anew(kept
     assert _count_gate(lake, DAY, "1", "4") == 1
 
 
-def test_a_limited_night_and_a_recalibrated_champion(home_copy):
+def test_a_recalibrated_champion_is_a_candidate_like_any_other(home_copy):
     lake = Lake(root=str(home_copy / "lake"))
-    file = home_copy / "programme.json"
-    few = {
-        "name": "texts",
-        "measure": "offers",
-        "channels": ["text"],
-        "most_per_decision": 0.08,
-    }
-    file.write_text(json.dumps({**json.loads(file.read_text()), "limits": [few]}))
-    printed = run_night(home_copy)
-    assert "limit texts: " in printed
-    night = lake.dates("assignment_table")[-1]
-    row = lake.read("limit_usage", night).filter(limit="texts").row(0, named=True)
-    table = lake.read("assignment_table", night)
-    assert row["bound"] == pytest.approx(0.08 * table.height)
-    assert 0 < row["expected"] <= row["bound"]
     before = _open_registry(home_copy).load_champion()
     printed = run_liftloop(home_copy, "recalibrate", "--since", "2026-02-02")
     assert "against this champion" in printed

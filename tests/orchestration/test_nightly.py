@@ -122,7 +122,7 @@ def test_the_same_seed_gives_the_same_tables_to_the_byte(lived_home, tmp_path):
     assert _table_hash(home, FIRST) == _table_hash(lived_home, FIRST)
 
 
-def test_a_night_goes_on_without_bad_rows_and_closed_channels(home_copy):
+def test_a_night_goes_on_without_bad_rows_and_closed_channels_and_keeps_its_limits(home_copy):
     at = "2026-03-03T10:00:00Z"
     folder = home_copy / "landing" / "events" / str(THIRD)
     folder.mkdir(parents=True)
@@ -140,7 +140,13 @@ def test_a_night_goes_on_without_bad_rows_and_closed_channels(home_copy):
         valid_from=pl.lit("2026-03-04T00:30:00Z"),
         is_allowed=pl.lit("false"),
     ).write_csv(closed)
+    file = home_copy / "programme.json"
+    few = {"name": "pushes", "measure": "offers", "channels": ["push"], "most_per_decision": 0.08}
+    file.write_text(json.dumps({**json.loads(file.read_text()), "limits": [few]}))
     printed = run_night(home_copy)
+    assert "limit pushes: " in printed
+    kept = _lake(home_copy).read("limit_usage", THIRD).filter(limit="pushes").row(0, named=True)
+    assert 0 < kept["expected"] <= kept["bound"]
     # Who closed a channel after midnight, as far as it is delivered, is not written to on it.
     table = _lake(home_copy).read("assignment_table", THIRD)
     offered = table.filter(pl.col("customer_id").is_in(everybody.implode()))
