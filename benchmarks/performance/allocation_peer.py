@@ -22,6 +22,7 @@ def main(file: str) -> None:
     file
         An .npz with reward, cost (n, K), control in column 0, and budget.
     """
+    # ortools is in the peer's environment alone, so mypy, in ours, can't find it.
     import scipy.sparse
     from ortools.pdlp import solve_log_pb2, solvers_pb2  # type: ignore[import-not-found]
     from ortools.pdlp.python import pdlp  # type: ignore[import-not-found]

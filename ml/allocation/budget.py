@@ -95,7 +95,7 @@ def choose_actions(
         Shape (n,), int.
     """
     chosen = np.empty(len(reward), dtype=np.int64)
-    kernels.choose(_mask(reward, eligible), cost, price, chosen)
+    kernels.choose(kernels.mask(reward, eligible), cost, price, chosen)
     return chosen
 
 
@@ -229,11 +229,7 @@ def _check(
     if not budget >= 0:
         raise BudgetError(f"budget {budget:.2f} is negative: exploration alone costs more")
     own = np.ones(1) if weights is None else np.ascontiguousarray(weights, dtype=np.float64)
-    return (reward if eligible is None else _mask(reward, eligible)), own
-
-
-def _mask(reward: np.ndarray, eligible: np.ndarray) -> np.ndarray:
-    return np.where(eligible, reward, -np.inf)
+    return kernels.mask(reward, eligible), own
 
 
 def _bracket(reward: np.ndarray, cost: np.ndarray, weights: np.ndarray, budget: float) -> _Steps:

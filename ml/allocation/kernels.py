@@ -8,6 +8,11 @@ import numba
 import numpy as np
 
 
+def mask(reward: np.ndarray, eligible: np.ndarray | None) -> np.ndarray:
+    """Return rewards that are -inf where an action may not be taken; None: they are already."""
+    return reward if eligible is None else np.where(eligible, reward, -np.inf)
+
+
 @numba.njit(nogil=True, error_model="numpy")
 def choose(reward: np.ndarray, cost: np.ndarray, price: float, chosen: np.ndarray) -> None:
     """Write each row's argmax_a of reward - price cost into ``chosen``, shape (n,).

@@ -194,6 +194,27 @@ def find_moves(
 
 
 @numba.njit(nogil=True, error_model="numpy")
+def _use(
+    cost: np.ndarray,
+    segment: np.ndarray,
+    counts: np.ndarray,
+    is_offers: np.ndarray,
+    sign: np.ndarray,
+    side: int,
+    row: int,
+    here: int,
+    action: int,
+) -> float:
+    """Return what moving a row from one action to another takes of a side's room."""
+    used, group = 0.0, segment[row]
+    if counts[side, group, action]:
+        used += 1.0 if is_offers[side] else cost[row, action]
+    if counts[side, group, here]:
+        used -= 1.0 if is_offers[side] else cost[row, here]
+    return used * sign[side]
+
+
+@numba.njit(nogil=True, error_model="numpy")
 def repair(
     reward: np.ndarray,
     cost: np.ndarray,
@@ -231,19 +252,14 @@ def repair(
     for is_filling in (False, True):
         for move in range(len(place)):
             row, action = place[move], action_of[move]
-            group, here = segment[row], chosen[row]
+            here = chosen[row]
             if action == here or reward[row, action] == -np.inf:
                 continue
             if is_filling and reward[row, action] <= reward[row, here]:
                 continue
             mended, is_allowed = 0.0, True
             for side in range(n_sides):
-                used[side] = 0.0
-                if counts[side, group, action]:
-                    used[side] += 1.0 if is_offers[side] else cost[row, action]
-                if counts[side, group, here]:
-                    used[side] -= 1.0 if is_offers[side] else cost[row, here]
-                used[side] *= sign[side]
+                used[side] = _use(cost, segment, counts, is_offers, sign, side, row, here, action)
                 after = room[side] - used[side]
                 if after < -slack[side] and after < room[side]:
                     is_allowed = False
@@ -293,13 +309,9 @@ def swap(
             for side in range(n_sides):
                 after[side] = room[side]
                 for row, action in ((one, one_action), (other, other_action)):
-                    group, here = segment[row], chosen[row]
-                    used = 0.0
-                    if counts[side, group, action]:
-                        used += 1.0 if is_offers[side] else cost[row, action]
-                    if counts[side, group, here]:
-                        used -= 1.0 if is_offers[side] else cost[row, here]
-                    after[side] -= sign[side] * used
+                    after[side] -= _use(
+                        cost, segment, counts, is_offers, sign, side, row, chosen[row], action
+                    )
                 if after[side] < -slack[side] and after[side] < room[side]:
                     is_allowed = False
                     break
@@ -308,12 +320,8 @@ def swap(
         if best >= 0:
             for move in (first, best):
                 row, action = place[move], action_of[move]
-                group, here = segment[row], chosen[row]
                 for side in range(n_sides):
-                    used = 0.0
-                    if counts[side, group, action]:
-                        used += 1.0 if is_offers[side] else cost[row, action]
-                    if counts[side, group, here]:
-                        used -= 1.0 if is_offers[side] else cost[row, here]
-                    room[side] -= sign[side] * used
+                    room[side] -= _use(
+                        cost, segment, counts, is_offers, sign, side, row, chosen[row], action
+                    )
                 chosen[row] = action

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ml.allocation import limit_kernels as kernels
-from ml.allocation.limits import Limit, LimitedCut, Prices, list_sides, solve_limits
+from ml.allocation.dual import solve_limits
+from ml.allocation.kernels import mask
+from ml.allocation.limits import Limit, LimitedCut, Prices, list_sides
 from ml.core.errors import BudgetError
 
 _MOVES, _PAIRED = 20_000, 1_000
@@ -64,7 +66,7 @@ def assign_within_limits(
     """
     cut = solve_limits(reward, cost, eligible, limits, segment=segment)
     sides = list_sides(limits)
-    masked = reward if eligible is None else np.where(eligible, reward, -np.inf)
+    masked = mask(reward, eligible)
     n = len(reward)
     group = np.zeros(n, dtype=np.int64) if segment is None else segment
     prices = cut.best

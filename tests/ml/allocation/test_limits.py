@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from oracles.allocation import solve_limited_programme
 
 from ml.allocation.budget import solve_budget
-from ml.allocation.limits import Limit, limit_probabilities, solve_limits
+from ml.allocation.dual import solve_limits
+from ml.allocation.limits import Limit, limit_probabilities
 from ml.allocation.rounding import assign_within_limits
 from ml.core.errors import BudgetError
 
