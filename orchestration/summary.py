@@ -222,7 +222,8 @@ def _describe_decisions(lake: Lake, programme: Programme, night: date) -> Iterat
         unit = programme.currency if row["measure"] == "cost" else "offers"
         yield (
             f"  limit {row['limit']}: {row['expected']:,.2f} {unit} expected, at {row['side']} "
-            f"{row['bound']:,.2f}; one more is worth {row['price']:.2f} {programme.currency}"
+            f"{row['bound']:,.2f}; one {'more' if row['side'] == 'most' else 'fewer'} would bring "
+            f"{row['price']:.2f} {programme.currency}"
         )
     for action, count in table["action_id"].value_counts(sort=True).iter_rows():
         yield f"  {action:<20}{count:>9,} customers ({count / max(table.height, 1):.1%})"

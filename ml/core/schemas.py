@@ -190,7 +190,7 @@ class LimitUsage(dy.Schema):
     """One row per side of a limit of a night: what it allows, and what is expected.
 
     ``bound`` and ``expected`` in currency or offers, exploration included; ``price`` is the net
-    value that one more unit would bring.
+    value that one more unit of what is at most, or one fewer of what is at least, would bring.
     """
 
     limit = dy.String(primary_key=True)

@@ -6,13 +6,15 @@ from datetime import UTC, date, datetime, time
 import numpy as np
 import polars as pl
 
+from ml.allocation.budget import UNLIMITED, BudgetCut
+from ml.allocation.limits import LimitedCut
 from ml.core.actions import ActionSet
 from ml.core.contexts import Contexts, build_contexts, hash_feature_schema
 from ml.core.errors import BudgetError, ContractError
 from ml.core.hashing import hash_uniform
 from ml.core.policy import draw_actions
 from ml.core.programme import Programme
-from ml.core.schemas import AssignmentTable, HoldoutTable, LimitUsage
+from ml.core.schemas import AssignmentTable, HoldoutTable
 from ml.pipeline.policies import (
     AlignedPolicy,
     BudgetedPolicy,
@@ -20,7 +22,7 @@ from ml.pipeline.policies import (
     NoOffers,
     Scores,
 )
-from ml.pipeline.spending import check_limits, describe_limits, spend
+from ml.pipeline.spending import check_limits, describe_limits, hold_back, spend
 
 DECISION_TIME = time(1, 30)
 
@@ -38,8 +40,8 @@ class Night:
     """One night's decisions.
 
     ``assignments`` is AssignmentTable rows in order of customer_id, ``holdout`` HoldoutTable
-    rows; ``budget`` and ``expected_cost`` in currency for the night, ``limits`` LimitUsage rows
-    (none where no policy spends). ``notes`` say what a reader
+    rows; ``budget`` and ``expected_cost`` in currency for the night, ``limits`` LimitUsage rows.
+    ``notes`` say what a reader
     of the run should know.
     """
 
@@ -58,12 +60,7 @@ class _Plan:
     probabilities: np.ndarray
     target: np.ndarray
     allowed: np.ndarray
-    policy: BudgetedPolicy | None = None
-
-    @property
-    def shadow_price(self) -> float:
-        """Of the budget."""
-        return 0.0 if self.policy is None else self.policy.cut.shadow_price
+    cut: BudgetCut | LimitedCut = UNLIMITED
 
 
 def decide_night(
@@ -114,7 +111,7 @@ def decide_night(
     ContractError
         If the policy was fitted on another feature schema.
     """
-    check_limits(programme.limits, catalogue)
+    check_limits(programme.limits, catalogue, policy.actions)
     due = features.filter(pl.col("is_due")).sort("customer_id")
     holdout = due.filter(pl.col("is_holdout")).select("customer_id", "decision_date", "lifecycle")
     actions = policy.actions.with_channels_of(catalogue)
@@ -145,7 +142,14 @@ def decide_night(
                 notes.append(f"no challenger tonight: version {challenger.version}: {error}")
     else:
         scores, arm = _score_nothing(policy, contexts), policy.kind
-        probabilities = policy.probabilities(contexts)
+        probabilities = hold_back(
+            policy.probabilities(contexts),
+            scores,
+            contexts,
+            actions=actions,
+            limits=programme.limits,
+            floor=0.0 if isinstance(policy, NoOffers) else policy.floor,
+        )
         target = probabilities if isinstance(policy, NoOffers) else np.zeros_like(probabilities)
         first = _Plan(probabilities, target, contexts.eligible)
     draw_key = contexts.frame["customer_id"] + f":{decision_date}:r{revision}"
@@ -188,7 +192,9 @@ def decide_night(
         .cast(pl.Datetime("us", "UTC"))
         .alias("decided_at"),
         pl.Series("arm", arms),
-        pl.Series("shadow_price", np.where(is_second, other.shadow_price, first.shadow_price)),
+        pl.Series(
+            "shadow_price", np.where(is_second, other.cut.shadow_price, first.cut.shadow_price)
+        ),
         pl.lit(policy_version).alias("policy_version"),
         pl.lit(challenged and challenged.version, dtype=pl.String).alias("challenger_version"),
         pl.Series("champion_propensity", first.probabilities[rows, drawn])
@@ -207,11 +213,9 @@ def decide_night(
         holdout=HoldoutTable.validate(holdout),
         budget=budget,
         expected_cost=float((probabilities * scores.cost_effect).sum()),
-        limits=LimitUsage.create_empty()
-        if first.policy is None
-        else describe_limits(
+        limits=describe_limits(
             probabilities,
-            first.policy,
+            first.cut,
             scores,
             contexts,
             actions=actions,
@@ -219,103 +223,6 @@ def decide_night(
             limits=programme.limits,
         ),
         notes=tuple(notes),
-    )
-
-
-@dataclass(frozen=True)
-class NightCheck:
-    """One thing that must hold of a night before it is sealed."""
-
-    name: str
-    is_passed: bool
-    detail: str
-
-
-def check_night(
-    assignments: pl.DataFrame,
-    *,
-    features: pl.DataFrame,
-    open_channels: pl.DataFrame,
-    catalogue: ActionSet,
-    budget: float,
-    expected_cost: float,
-    limits: pl.DataFrame,
-    policy_version: str,
-) -> tuple[NightCheck, ...]:
-    """Check a night's table against what it was made from.
-
-    Parameters
-    ----------
-    assignments
-        AssignmentTable rows.
-    features
-        customer_features of the date.
-    open_channels
-        Of ``find_open_channels``, apart from the features.
-    catalogue
-        Tonight's actions.
-    budget, expected_cost
-        Currency for the night.
-    limits
-        LimitUsage rows.
-    policy_version
-        The one version that may appear.
-
-    Returns
-    -------
-    tuple
-        Every check, passed or not.
-    """
-    due = features.filter(pl.col("is_due") & ~pl.col("is_holdout"))
-    wanted, got = due["customer_id"].sort(), assignments["customer_id"].sort()
-    vectors = assignments["eligible_propensities"]
-    sums_off = float(np.abs(vectors.list.sum().to_numpy() - 1).max(initial=0.0))
-    reach = catalogue.eligible_by_channel(
-        assignments.select("customer_id").join(
-            open_channels, on="customer_id", how="left", maintain_order="left"
-        )["contactable_channels"]
-    )
-    taken = catalogue.index_of(assignments["action_id"])
-    n_ineligible = int((~reach[np.arange(len(taken)), taken]).sum())
-    versions = assignments["policy_version"].unique().to_list()
-    over = limits.filter(
-        (pl.col("side") == "most") & (pl.col("expected") > pl.col("bound") * (1 + 1e-9))
-    )
-    in_range = assignments["propensity"].is_between(0, 1, closed="right").all()
-    return (
-        NightCheck(
-            "each_due_customer_once",
-            wanted.equals(got),
-            f"{len(wanted)} due customers outside the holdout, {len(got)} rows",
-        ),
-        NightCheck(
-            "propensities_are_distributions",
-            bool(in_range) and sums_off <= 1e-9,
-            f"largest distance of a vector's sum from 1: {sums_off:.1e}",
-        ),
-        NightCheck(
-            "expected_cost_within_budget",
-            expected_cost <= budget * (1 + 1e-9),
-            f"expected cost {expected_cost:.2f} of budget {budget:.2f}",
-        ),
-        NightCheck(
-            "expected_use_within_limits",
-            over.is_empty(),
-            "; ".join(
-                f"{row['limit']}: {row['expected']:.2f} expected of {row['bound']:.2f}"
-                for row in (limits if over.is_empty() else over).iter_rows(named=True)
-            ),
-        ),
-        NightCheck(
-            "known_versions",
-            versions in ([], [policy_version]),
-            f"policy versions in the table: {versions}",
-        ),
-        NightCheck(
-            "no_ineligible_pair",
-            n_ineligible == 0,
-            f"{n_ineligible} offers on a channel that the customer closed or never opened",
-        ),
     )
 
 
@@ -372,7 +279,7 @@ def _plan(
         solved.mix(scores, contexts),
         replace(solved, floor=0.0).mix(scores, contexts),
         scores.allowed,
-        solved,
+        solved.cut,
     )
 
 

@@ -3,9 +3,11 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+import polars as pl
+
 from ml.core.errors import ContractError, SupportError
 from ml.core.programme import Programme
-from ml.pipeline.learn import find_least_reward, set_up_policy
+from ml.pipeline.learn import describe_heads, find_least_reward, set_up_policy
 from ml.pipeline.policies import BudgetedPolicy, UpliftScorer
 from ml.pipeline.snapshots import Snapshot
 from ml.uplift.recalibration import recalibrate_heads
@@ -63,3 +65,29 @@ def recalibrate_policy(
     scorer = replace(scorer, least_reward=find_least_reward(scorer, recent))
     encoding = replace(programme, attributes=policy.attributes)
     return set_up_policy(scorer, recent, programme=encoding, actions=policy.actions)
+
+
+def compare_heads(before: BudgetedPolicy, after: BudgetedPolicy) -> pl.DataFrame:
+    """Return the effects and slopes of supported offers before a recalibration and after it.
+
+    Parameters
+    ----------
+    before, after
+        The champion and what became of it.
+
+    Returns
+    -------
+    pl.DataFrame
+        lifecycle, action_id; value_effect, value_slope, cost_effect, cost_slope with the suffixes
+        _before and _after.
+    """
+    key = ["lifecycle", "action_id"]
+    figures = ["value_effect", "value_slope", "cost_effect", "cost_slope"]
+    old, new = (
+        describe_heads(policy).select(*key, "is_supported", pl.col(figures).name.suffix(suffix))
+        for policy, suffix in ((before, "_before"), (after, "_after"))
+    )
+    moved = old.filter("is_supported").join(new.drop("is_supported"), on=key, maintain_order="left")
+    return moved.select(
+        *key, *(f"{name}_{when}" for name in figures for when in ("before", "after"))
+    )

@@ -6,8 +6,9 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 
-from ml.allocation.budget import exploration_cost, reserve_for_chance, solve_budget
-from ml.allocation.limits import Limit, LimitedCut, solve_limits
+from ml.allocation.budget import BudgetCut, exploration_cost, reserve_for_chance, solve_budget
+from ml.allocation.dual import solve_limits
+from ml.allocation.limits import Limit, LimitedCut
 from ml.core.actions import ActionSet
 from ml.core.contexts import Contexts
 from ml.core.errors import BudgetError, ContractError
@@ -73,51 +74,33 @@ def spend(
     if not n:
         return policy
     weights = 1 - policy.floor * contexts.eligible.sum(axis=1)
-    explored = exploration_cost(scores.cost_effect, contexts.eligible, floor=policy.floor)
-    if explored.sum() > budget:
-        raise BudgetError(
-            f"exploration at propensity_floor {policy.floor} costs {explored.sum():.2f}, more than "
-            f"the budget {budget:.2f}: lower the floor or raise budget_per_decision"
-        )
     n_night, n_solved = typical_night or (n, int(solved.sum()))
     uses = list_limits(limits, actions, n_decisions=n, budget=budget)
-    measured = [_measure(each, scores, contexts) for each in uses]
-    floors = [float((policy.floor * contexts.eligible * each).sum()) for each in measured]
-    for each, used in zip(uses, floors, strict=True):
-        if used > each.most:
+    measured = [_measure(each, scores, contexts) for each in uses]  # (n, K) each
+    explored = [exploration_cost(use, contexts.eligible, floor=policy.floor) for use in measured]
+    for each, used in zip(uses, explored, strict=True):
+        if used.sum() > each.most:
             raise BudgetError(
-                f"exploration at propensity_floor {policy.floor} uses {used:.2f} of limit "
+                f"exploration at propensity_floor {policy.floor} uses {used.sum():.2f} of limit "
                 f"'{each.name}', which allows {each.most:.2f}: lower the floor or raise the limit"
             )
 
     def solve(available: Sequence[float]) -> BudgetedPolicy:
         share = float(solved.mean())
-        if len(uses) == 1:
-            cut = solve_budget(
-                scores.reward[solved],
-                scores.cost_effect[solved],
-                scores.allowed[solved],
-                budget=max(available[0] * share - float(explored[solved].sum()), 0.0),
-                weights=weights[solved],
+        left = [
+            replace(
+                each,
+                most=max(most * share - float(used[solved].sum()), 0.0),
+                least=each.least * share - float(used[solved].sum()),
             )
+            for each, most, used in zip(uses, available, explored, strict=True)
+        ]
+        offered = scores.reward[solved], scores.cost_effect[solved], scores.allowed[solved]
+        if len(left) == 1:
+            cut = solve_budget(*offered, budget=left[0].most, weights=weights[solved])
             return replace(policy, cut=cut)
-        left = []
-        for each, most, use in zip(uses, available, measured, strict=True):
-            already = float((policy.floor * contexts.eligible * use)[solved].sum())
-            left.append(
-                replace(
-                    each,
-                    most=max(most * share - already, 0.0),
-                    least=each.least * share - already,
-                )
-            )
         limited = solve_limits(
-            scores.reward[solved],
-            scores.cost_effect[solved],
-            scores.allowed[solved],
-            left,
-            segment=contexts.lifecycle_index[solved],
-            weights=weights[solved],
+            *offered, left, segment=contexts.lifecycle_index[solved], weights=weights[solved]
         )
         return replace(policy, cut=limited)
 
@@ -150,15 +133,62 @@ def spend(
     raise BudgetError(f"no price keeps the expected use within: {', '.join(over)}")
 
 
-def check_limits(limits: Sequence[LimitRule], catalogue: ActionSet) -> None:
-    """Check that limits name what the catalogue has.
+def hold_back(
+    probabilities: np.ndarray,
+    scores: Scores,
+    contexts: Contexts,
+    *,
+    actions: ActionSet,
+    limits: Sequence[LimitRule],
+    floor: float,
+) -> np.ndarray:
+    """Return a policy of chance with as many offers as the limits allow, each as likely as before.
+
+    Parameters
+    ----------
+    probabilities : shape (n, K)
+        Before there is anything learned.
+    scores, contexts, actions, limits
+        As for ``spend``; floors are left to policies that know effects.
+    floor
+        Least probability of every eligible action.
+
+    Returns
+    -------
+    np.ndarray
+        Shape (n, K), rows sum to 1.
+
+    Raises
+    ------
+    BudgetError
+        If a limit leaves no room for exploration.
+    """
+    held = probabilities
+    # The budget is kept already.
+    for each in list_limits(limits, actions, n_decisions=len(held), budget=np.inf):
+        used = float((held * _measure(each, scores, contexts)).sum())
+        if used <= each.most:
+            continue
+        share = each.most / used
+        held = share * held
+        held[:, 0] += 1 - share
+        if held[contexts.eligible].min() < floor:
+            raise BudgetError(
+                f"limit '{each.name}' allows {each.most:.2f}, too few for exploration at "
+                f"propensity_floor {floor}: lower the floor or raise the limit"
+            )
+    return held
+
+
+def check_limits(limits: Sequence[LimitRule], *known: ActionSet) -> None:
+    """Check that limits name what is offered, or was when the policy was fitted.
 
     Parameters
     ----------
     limits
         Of the programme.
-    catalogue
-        Tonight's actions.
+    known
+        Tonight's actions and the policy's: an offer may be withdrawn before its limit is.
 
     Raises
     ------
@@ -166,16 +196,16 @@ def check_limits(limits: Sequence[LimitRule], catalogue: ActionSet) -> None:
         With the limit, the unknown name and the known ones.
     """
     for rule in limits:
-        for kind, named, known in (
-            ("actions", rule.actions, catalogue.action_ids[1:]),
-            ("channels", rule.channels, catalogue.channels[1:]),
-            ("families", rule.families, catalogue.families[1:]),
+        for kind, named, names in (
+            ("actions", rule.actions, {each for one in known for each in one.action_ids[1:]}),
+            ("channels", rule.channels, {each for one in known for each in one.channels[1:]}),
+            ("families", rule.families, {each for one in known for each in one.families[1:]}),
         ):
-            unknown = sorted(set(named) - set(known))
+            unknown = sorted(set(named) - names)
             if unknown:
                 raise ContractError(
-                    f"programme.json: limit '{rule.name}' names {kind} {unknown}; tonight's "
-                    f"catalogue has {sorted(set(known))}"
+                    f"programme.json: limit '{rule.name}' names {kind} {unknown}; known are "
+                    f"{sorted(names)}"
                 )
 
 
@@ -233,7 +263,7 @@ def list_limits(
 
 def describe_limits(
     probabilities: np.ndarray,
-    policy: BudgetedPolicy,
+    cut: BudgetCut | LimitedCut,
     scores: Scores,
     contexts: Contexts,
     *,
@@ -247,8 +277,8 @@ def describe_limits(
     ----------
     probabilities : shape (n, K)
         As emitted, exploration included.
-    policy
-        The champion after ``spend``: its prices.
+    cut
+        The champion's after ``spend``: its prices.
     scores, contexts, actions, budget, limits
         As for ``spend``.
 
@@ -257,9 +287,9 @@ def describe_limits(
     pl.DataFrame
         LimitUsage rows.
     """
-    prices = {f"{BUDGET}, most": policy.cut.shadow_price}
-    if isinstance(policy.cut, LimitedCut):
-        prices = policy.cut.prices_of
+    prices = {f"{BUDGET}, most": cut.shadow_price}
+    if isinstance(cut, LimitedCut):
+        prices = cut.prices_of
     rows = []
     for each in list_limits(limits, actions, n_decisions=contexts.n_customers, budget=budget):
         expected = float((probabilities * _measure(each, scores, contexts)).sum())

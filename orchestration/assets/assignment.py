@@ -19,7 +19,8 @@ from ml.core.errors import ContractError, LiftloopError, PromotionError, SealedN
 from ml.core.programme import Programme
 from ml.core.schemas import AssignmentTable, HoldoutTable, LimitUsage
 from ml.pipeline.consent import close_channels, find_open_channels
-from ml.pipeline.decide import Challenger, NightCheck, check_night, decide_night
+from ml.pipeline.decide import Challenger, decide_night
+from ml.pipeline.night_checks import NightCheck, check_night
 from ml.pipeline.policies import BudgetedPolicy, ExplorationOnly, NoOffers
 from ml.plots.policies import plot_assignments
 from orchestration.assets.embedding import embed_figure, tabulate

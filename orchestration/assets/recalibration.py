@@ -7,12 +7,11 @@ from dataclasses import replace
 from datetime import date, timedelta
 
 import dagster as dg
-import polars as pl
 
 from ml.core.errors import ContractError, PromotionError
 from ml.pipeline.learn import describe_heads
 from ml.pipeline.monitor import WINDOW_DAYS
-from ml.pipeline.recalibrate import recalibrate_policy
+from ml.pipeline.recalibrate import compare_heads, recalibrate_policy
 from ml.pipeline.snapshots import take_snapshot
 from ml.plots.effects import plot_heads
 from orchestration.assets.embedding import embed_figure, tabulate
@@ -61,20 +60,6 @@ def recalibrated_policy(
         programme=settings,
         progress=lambda message: context.log.info(message),
     )
-    before, after = describe_heads(champion.policy), describe_heads(candidate)
-    moved = before.filter("is_supported").select(
-        "lifecycle",
-        "action_id",
-        *(
-            column
-            for outcome in ("value", "cost")
-            for name in (f"{outcome}_effect", f"{outcome}_slope")
-            for column in (
-                pl.col(name).alias(f"{name}_before"),
-                after.filter(before["is_supported"])[name],
-            )
-        ),
-    )
     with track_run(
         mlflow.tracking_uri,
         experiment=mlflow.experiment,
@@ -94,7 +79,7 @@ def recalibrated_policy(
                 "data_hash": recent.data_hash,
             }
         )
-        figure = plot_heads(after, currency=settings.currency)
+        figure = plot_heads(describe_heads(candidate), currency=settings.currency)
         run.log_figure(figure, "effects.png")
         registered = registry.register(
             candidate,
@@ -114,7 +99,7 @@ def recalibrated_policy(
             "since": str(since),
             "n_decisions": recent.training.n_decisions,
             "mlflow_run": run.run_id,
-            "heads": tabulate(moved),
+            "heads": tabulate(compare_heads(champion.policy, candidate)),
             "effects": embed_figure(figure),
         },
         data_version=dg.DataVersion(registered.policy_hash),

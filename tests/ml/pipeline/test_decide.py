@@ -11,7 +11,8 @@ from ml.contract.tables import CONTRACT
 from ml.core.actions import read_actions
 from ml.core.errors import ContractError
 from ml.core.programme import Attribute
-from ml.pipeline.decide import Challenger, check_night, decide_night, to_contract
+from ml.pipeline.decide import Challenger, decide_night, to_contract
+from ml.pipeline.night_checks import check_night
 from ml.pipeline.policies import ExplorationOnly, NoOffers
 
 NIGHT = date(2026, 3, 2)

@@ -1,5 +1,6 @@
 """Declared limits: kept by a night and by the policy that the gate values, and refused clearly."""
 
+import json
 from dataclasses import replace
 from datetime import date
 
@@ -8,12 +9,14 @@ import polars as pl
 import pytest
 from known_log import ACTIONS, PROGRAMME, make_rows
 
+from ml.core.actions import ActionSet
 from ml.core.errors import BudgetError, ContractError
 from ml.core.programme import LimitRule, parse_programme
 from ml.pipeline.decide import decide_night
 from ml.pipeline.learn import freeze_cut
+from ml.pipeline.policies import ExplorationOnly
 from ml.pipeline.policy_files import load_policy, save_policy
-from ml.pipeline.spending import spend
+from ml.pipeline.spending import check_limits, spend
 
 NIGHT = date(2026, 3, 2)
 FEW = LimitRule(name="few coupons", measure="offers", families=("coupon",), most_per_decision=0.15)
@@ -117,6 +120,34 @@ def test_the_frozen_policy_keeps_limits_and_survives_its_file(snapshot, candidat
     assert loaded.cut.shadow_price == frozen.cut.shadow_price
 
 
+def test_exploring_before_the_first_champion_keeps_limits_too():
+    chance = ExplorationOnly(ACTIONS, floor=0.02, budget_per_decision=50.0)
+    free, night = _decide(chance, ()), _decide(chance, (FEW,))
+    n = night.assignments.height
+    assert _count(free, FEW) > 0.4 * n
+    assert _count(night, FEW) == pytest.approx(0.15 * n)
+    assert night.limits.filter(limit="few coupons")["price"].item() == 0
+    assert night.assignments["eligible_propensities"].list.min().min() >= 0.02
+    with pytest.raises(BudgetError, match="too few for exploration"):
+        _decide(chance, (replace(FEW, most_per_decision=0.01),))
+
+
+def test_a_limit_may_name_an_offer_that_was_withdrawn(candidate):
+    kept = np.array([each != "text_ad" for each in ACTIONS.action_ids])
+    fewer = ActionSet(
+        *(
+            tuple(np.array(each)[kept])
+            for each in (ACTIONS.action_ids, ACTIONS.families, ACTIONS.channels)
+        ),
+        ACTIONS.face_values[kept],
+        ACTIONS.message_costs[kept],
+    )
+    rule = LimitRule(name="ads", measure="offers", actions=("text_ad",), most_per_decision=0.5)
+    check_limits((rule,), fewer, candidate.actions)
+    with pytest.raises(ContractError, match="names actions"):
+        check_limits((rule,), fewer)
+
+
 def test_what_cannot_be_kept_says_which_limits(snapshot, candidate):
     contexts = snapshot.training.contexts
     scores = candidate.scorer.score(contexts)
@@ -169,6 +200,4 @@ def test_limits_are_read_from_the_file_and_names_are_theirs_alone():
 
 
 def _as_json():
-    import json
-
     return json.loads(PROGRAMME.to_json())
