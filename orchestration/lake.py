@@ -60,17 +60,24 @@ class Lake(dg.ConfigurableResource):
             raise ContractError(f"lake table {table} has no partition {day}: materialise it first")
         return pl.read_parquet(path, hive_partitioning=False)
 
-    def scan(self, table: str, *, until: date | None = None) -> pl.LazyFrame:
-        """Scan the partitions up to and including a date.
+    def scan(
+        self, table: str, *, until: date | None = None, since: date | None = None
+    ) -> pl.LazyFrame:
+        """Scan the partitions between two dates, both included.
 
         Raises
         ------
         ContractError
             If there is none.
         """
-        days = [day for day in self.dates(table) if until is None or day <= until]
+        days = [
+            day
+            for day in self.dates(table)
+            if (until is None or day <= until) and (since is None or day >= since)
+        ]
         if not days:
-            raise ContractError(f"lake table {table} has no partition until {until or 'now'}")
+            span = f"until {until or 'now'}" + (f" since {since}" if since else "")
+            raise ContractError(f"lake table {table} has no partition {span}")
         return pl.scan_parquet([self.path(table, day) for day in days], hive_partitioning=False)
 
     @contextmanager

@@ -218,6 +218,13 @@ def _describe_decisions(lake: Lake, programme: Programme, night: date) -> Iterat
         f"  budget {budget['budget']:,.2f} {programme.currency}, expected to be spent "
         f"{budget['expected_cost']:,.2f} ({share:.0%})"
     )
+    if lake.has("night_pace", night):
+        pace = lake.read("night_pace", night).row(0, named=True)
+        yield (
+            f"  period {pace['period_begin']} to {pace['period_end']}: {pace['realised']:,.2f} of "
+            f"{pace['target']:,.2f} {programme.currency} paid, {pace['outstanding']:,.2f} still to "
+            f"come of what is out, {pace['nights_left']} nights left ({pace['steering']})"
+        )
     for row in lake.read("limit_usage", night).filter(pl.col("limit") != BUDGET).to_dicts():
         unit = programme.currency if row["measure"] == "cost" else "offers"
         yield (

@@ -55,7 +55,7 @@ def main() -> int:
         out / f"{n_customers}-{n_nights}-{seed}.parquet": partial(
             live_seed, seed, n_nights, n_customers
         )
-        for seed in range(1, n_seeds + 1)
+        for seed in range(parsed.first_seed, parsed.first_seed + n_seeds)
     }
     run_missing(parts)
     lived = pl.concat([pl.read_parquet(file) for file in parts])
@@ -307,6 +307,7 @@ def _report(lived: pl.DataFrame, *, n_nights: int) -> dict[str, float]:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="drift", description=__doc__)
     parser.add_argument("--seeds", type=int, default=50)
+    parser.add_argument("--first-seed", type=int, default=1)
     parser.add_argument("--quick", action="store_true", help="a minute: one small life, 24 nights")
     parser.add_argument("--out", default=".liftloop-drift", help="folder of what is kept")
     return parser.parse_args()

@@ -9,7 +9,8 @@ import polars as pl
 
 from ml.core.actions import ActionSet
 from ml.core.errors import ContractError
-from ml.core.programme import LIFECYCLES, Attribute, Programme
+from ml.core.programme import Attribute, Programme
+from ml.core.rules import LIFECYCLES
 
 BEHAVIOUR_FEATURES = (
     "tenure_days",

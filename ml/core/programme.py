@@ -6,10 +6,19 @@ from dataclasses import asdict, dataclass, fields
 from datetime import date
 from pathlib import Path
 from typing import Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ml.core.errors import ContractError
-
-LIFECYCLES = ("activation", "habituation", "resurrection")
+from ml.core.rules import (
+    Eligibility,
+    LimitRule,
+    Pacing,
+    QuietHours,
+    parse_eligibility,
+    parse_limit,
+    parse_pacing,
+    parse_quiet_hours,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,41 +33,6 @@ class Attribute:
     kind: Literal["number", "category"]
     levels: tuple[str, ...] = ()
     is_protected: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class LimitRule:
-    """What some offers may cost, or how often they may be sent, per decision of a night.
-
-    ``actions``, ``channels``, ``families`` and ``lifecycles`` say which count, each empty for all;
-    ``measure`` 'cost' counts expected cost, currency, 'offers' their number.
-    """
-
-    name: str
-    measure: Literal["cost", "offers"]
-    actions: tuple[str, ...] = ()
-    channels: tuple[str, ...] = ()
-    families: tuple[str, ...] = ()
-    lifecycles: tuple[str, ...] = ()
-    most_per_decision: float | None = None
-    least_per_decision: float | None = None
-
-    def find_faults(self) -> list[str]:
-        """Return what cannot be meant, nothing if all can."""
-        sides = [
-            each for each in (self.most_per_decision, self.least_per_decision) if each is not None
-        ]
-        faults = [
-            (self.measure not in ("cost", "offers"), "measure must be cost or offers"),
-            (not sides, "most_per_decision or least_per_decision is missing"),
-            (any(each < 0 for each in sides), "a limit must not be negative"),
-            (sides != sorted(sides, reverse=True), "least is above most"),
-            (
-                not set(self.lifecycles) <= set(LIFECYCLES),
-                f"lifecycles are {', '.join(LIFECYCLES)}",
-            ),
-        ]
-        return [f"limit '{self.name}': {message}" for is_broken, message in faults if is_broken]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +68,13 @@ class Programme:
     seed: int = 20260105
     attributes: tuple[Attribute, ...] = ()
     limits: tuple[LimitRule, ...] = ()
+    eligibility: Eligibility | None = None
+    most_offers_28d: int | None = None
+    most_cost_per_value: float | None = None
+    least_return: float = 0.0
+    timezone: str = "UTC"
+    quiet_hours: tuple[QuietHours, ...] = ()
+    pacing: Pacing | None = None
 
     def __post_init__(self) -> None:
         """Refuse settings that cannot be meant."""
@@ -129,9 +110,22 @@ class Programme:
             ),
         ]
         names = [each.name for each in self.limits]
-        problems.append((len(set(names)) < len(names), "two limits have the same name"))
+        problems += [
+            (len(set(names)) < len(names), "two limits have the same name"),
+            (
+                self.most_offers_28d is not None and self.most_offers_28d < 1,
+                "most_offers_28d must be at least 1",
+            ),
+            (
+                self.most_cost_per_value is not None and not self.most_cost_per_value > 0,
+                "most_cost_per_value must be positive",
+            ),
+            (not self.least_return >= 0, "least_return must not be negative"),
+            (not _is_timezone(self.timezone), f"'{self.timezone}' is no time zone"),
+        ]
         broken = [message for is_broken, message in problems if is_broken]
-        broken += [fault for each in self.limits for fault in each.find_faults()]
+        rules = (*self.limits, self.eligibility, *self.quiet_hours, self.pacing)
+        broken += [fault for each in rules if each is not None for fault in each.find_faults()]
         if broken:
             raise ContractError(f"programme '{self.name}': {'; '.join(broken)}")
 
@@ -174,18 +168,14 @@ def parse_programme(settings: Mapping[str, Any]) -> Programme:
             Attribute(**{**each, "levels": tuple(each.get("levels", ()))})
             for each in values.get("attributes", ())
         )
-        values["limits"] = tuple(_parse_limit(rule) for rule in values.get("limits", ()))
+        values["limits"] = tuple(map(parse_limit, values.get("limits", ())))
+        values["quiet_hours"] = tuple(map(parse_quiet_hours, values.get("quiet_hours", ())))
+        for name, parse in (("eligibility", parse_eligibility), ("pacing", parse_pacing)):
+            if values.get(name) is not None:
+                values[name] = parse(values[name])
         return Programme(**values)
     except (KeyError, TypeError, ValueError) as error:
         raise ContractError(f"programme.json cannot be read: {error}") from error
-
-
-def _parse_limit(rule: Mapping[str, Any]) -> LimitRule:
-    """Build a limit from decoded JSON: lists become tuples."""
-    values: dict[str, Any] = {
-        name: tuple(each) if isinstance(each, list) else each for name, each in rule.items()
-    }
-    return LimitRule(**values)
 
 
 def read_programme(path: Path) -> Programme:
@@ -215,3 +205,11 @@ def read_programme(path: Path) -> Programme:
     except json.JSONDecodeError as error:
         raise ContractError(f"{path} is not JSON: {error}") from error
     return parse_programme(settings)
+
+
+def _is_timezone(name: str) -> bool:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError):
+        return False
+    return True

@@ -6,6 +6,21 @@ dbt's YAML states the same columns and types for the marts; a test compares the 
 import dataframely as dy
 import polars as pl
 
+PRUNING_REASONS = [
+    # Never given, not even by exploration.
+    "not_offered",
+    "not_contactable",
+    "not_eligible",
+    "frequency_cap",
+    "quiet_hours",
+    # Left to exploration.
+    "thin_support",
+    "value_not_positive",
+    "too_dear",
+    "does_not_pay",
+    "log_supports_fewer",
+    "not_in_rule",
+]
 LIFECYCLE_NAMES = ["activation", "habituation", "resurrection"]
 
 
@@ -160,6 +175,10 @@ class AssignmentTable(dy.Schema):
     propensity = dy.Float64(nullable=False, min_exclusive=0, max=1)
     eligible_actions = dy.List(dy.String(nullable=False), nullable=False, min_length=1)
     eligible_propensities = dy.List(dy.Float64(nullable=False), nullable=False, min_length=1)
+    pruned_actions = dy.List(dy.String(nullable=False), nullable=False)
+    pruned_reasons = dy.List(dy.Enum(PRUNING_REASONS, nullable=False), nullable=False)
+    send_from = dy.Datetime(nullable=True, time_zone="UTC", time_unit="us")
+    send_until = dy.Datetime(nullable=True, time_zone="UTC", time_unit="us")
     is_exploration = dy.Bool(nullable=False)
     arm = dy.String(nullable=False)
     lifecycle = dy.String(nullable=False)
@@ -199,6 +218,59 @@ class LimitUsage(dy.Schema):
     bound = dy.Float64(nullable=False)
     expected = dy.Float64(nullable=False)
     price = dy.Float64(nullable=False, min=0)
+
+
+class NightPace(dy.Schema):
+    """One row: tonight's budget, and how it follows from what its period is to pay; currency."""
+
+    period_begin = dy.Date(nullable=False)
+    period_end = dy.Date(nullable=False)
+    nights_left = dy.Int64(nullable=False, min=1)
+    budget = dy.Float64(nullable=False, min=0)
+    target = dy.Float64(nullable=False, min=0)
+    realised = dy.Float64(nullable=False, min=0)
+    outstanding = dy.Float64(nullable=False, min=0)
+    reserve = dy.Float64(nullable=False, min=0)
+    remaining = dy.Float64(nullable=False)
+    later = dy.Float64(nullable=False, min=0)
+    timing = dy.Float64(nullable=False, min=0)
+    steering = dy.Enum(["steered", "capped", "stopped"], nullable=False)
+
+
+class BudgetLedger(dy.Schema):
+    """One row per family of offers, and one of messages, before a night is decided; currency.
+
+    ``assigned`` in the period so far, at expected cost; ``realised`` in the period, of whatever
+    night's offers; ``outstanding``: expected in the period yet of what is out, ``later`` after it.
+    ``bias``: paid of a unit that was expected; ``timing``: share of what is paid of a unit assigned
+    tonight that falls into the period.
+    """
+
+    family = dy.String(primary_key=True)
+    assigned = dy.Float64(nullable=False, min=0)
+    realised = dy.Float64(nullable=False, min=0)
+    outstanding = dy.Float64(nullable=False, min=0)
+    later = dy.Float64(nullable=False, min=0)
+    bias = dy.Float64(nullable=False, min=0)
+    timing = dy.Float64(nullable=False, min=0, max=1)
+
+
+class BoundaryEffects(dy.Schema):
+    """One row per eligibility rule with a band, and outcome: what being eligible there brings.
+
+    ``effect`` in currency per decision in the band, at 95 %; None before there are enough
+    decisions, or where their tails allow no interval.
+    """
+
+    version = dy.String(nullable=False)
+    rule = dy.String(primary_key=True)
+    outcome = dy.Enum(["value", "cost", "net_value"], primary_key=True)
+    n_eligible = dy.Int64(nullable=False, min=0)
+    n_not = dy.Int64(nullable=False, min=0)
+    effect = dy.Float64(nullable=True)
+    standard_error = dy.Float64(nullable=True)
+    low = dy.Float64(nullable=True)
+    high = dy.Float64(nullable=True)
 
 
 class HoldoutTable(dy.Schema):

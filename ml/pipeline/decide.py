@@ -1,20 +1,23 @@
 """Decide: tonight's assignment table, from features and the champion policy."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time
 
 import numpy as np
 import polars as pl
 
-from ml.allocation.budget import UNLIMITED, BudgetCut
+from ml.allocation.budget import UNLIMITED, BudgetCut, exploration_cost
 from ml.allocation.limits import LimitedCut
+from ml.allocation.pruning import PrunedPairs
 from ml.core.actions import ActionSet
 from ml.core.contexts import Contexts, build_contexts, hash_feature_schema
 from ml.core.errors import BudgetError, ContractError
 from ml.core.hashing import hash_uniform
 from ml.core.policy import draw_actions
 from ml.core.programme import Programme
-from ml.core.schemas import AssignmentTable, HoldoutTable
+from ml.core.schemas import PRUNING_REASONS, AssignmentTable, HoldoutTable
+from ml.pipeline.eligibility import restrict
 from ml.pipeline.policies import (
     AlignedPolicy,
     BudgetedPolicy,
@@ -22,9 +25,17 @@ from ml.pipeline.policies import (
     NoOffers,
     Scores,
 )
-from ml.pipeline.spending import check_limits, describe_limits, hold_back, spend
+from ml.pipeline.spending import (
+    RESERVE_DEVIATIONS,
+    check_limits,
+    describe_limits,
+    hold_back,
+    spend,
+)
+from ml.pipeline.windows import Window, find_windows
 
 DECISION_TIME = time(1, 30)
+_UNREACHED = ("not_offered", "not_contactable")
 
 
 @dataclass(frozen=True)
@@ -55,12 +66,20 @@ class Night:
 
 @dataclass(frozen=True)
 class _Plan:
-    """What an arm does: its policy with and without exploration, and its unpruned pairs; (n, K)."""
+    """What an arm does: its policy with and without exploration, and what it prunes; (n, K)."""
 
     probabilities: np.ndarray
     target: np.ndarray
-    allowed: np.ndarray
+    pruned: PrunedPairs
     cut: BudgetCut | LimitedCut = UNLIMITED
+
+
+@dataclass(frozen=True)
+class _Purse:
+    """What the night may promise: its budget, and how many deviations of chance are held back."""
+
+    budget: float
+    deviations: float
 
 
 def decide_night(
@@ -73,6 +92,7 @@ def decide_night(
     decision_date: date,
     revision: int = 1,
     challenger: Challenger | None = None,
+    budget: float | None = None,
 ) -> Night:
     """Assign an action to every due customer outside the holdout.
 
@@ -100,6 +120,10 @@ def decide_night(
         1, or more for a re-issued night.
     challenger
         Beside a champion, who else decides.
+    budget
+        What the pacer allows a champion tonight, currency for the night; exploration is paid in any
+        case, and no reserve for chance is held back, since the pacer makes up for it. None:
+        ``budget_per_decision``.
 
     Returns
     -------
@@ -121,11 +145,19 @@ def decide_night(
     contexts = build_contexts(
         due.filter(~pl.col("is_holdout")), programme=encoding, actions=actions
     )
-    still_offered = np.array([each in catalogue.action_ids for each in actions.action_ids])
-    if isinstance(policy, NoOffers):
-        still_offered[1:] = False
-    contexts = replace(contexts, eligible=contexts.eligible & still_offered)
-    budget = programme.budget_per_decision * contexts.n_customers
+    decided_at = datetime.combine(decision_date, DECISION_TIME, UTC)
+    channels = sorted(set(actions.channels[1:]))
+    windows = find_windows(
+        channels, programme.quiet_hours, timezone=programme.timezone, decided_at=decided_at
+    )
+    contexts, ineligible = restrict(
+        contexts,
+        programme=programme,
+        actions=actions,
+        offered=() if isinstance(policy, NoOffers) else catalogue.action_ids,
+        quiet_channels=[each for each in channels if each not in windows],
+    )
+    purse = _Purse(programme.budget_per_decision * contexts.n_customers, RESERVE_DEVIATIONS)
     second, notes = None, []
     if isinstance(policy, BudgetedPolicy):
         if contexts.schema_hash != policy.schema_hash:
@@ -134,10 +166,13 @@ def decide_night(
                 f"this version encodes {contexts.schema_hash}: roll back, or train and promote anew"
             )
         scores, arm = policy.scorer.score(contexts), "champion"
-        first = _plan(policy, scores, contexts, actions, programme, budget)
+        if budget is not None:
+            explored = exploration_cost(scores.cost_effect, contexts.eligible, floor=policy.floor)
+            purse = _Purse(max(budget, float(explored.sum()) * (1 + 1e-9)), 0.0)
+        first = _plan(policy, scores, contexts, actions, programme, purse)
         if challenger is not None:
             try:
-                second = _plan_challenger(challenger, scores, contexts, actions, programme, budget)
+                second = _plan_challenger(challenger, scores, contexts, actions, programme, purse)
             except (BudgetError, ContractError) as error:
                 notes.append(f"no challenger tonight: version {challenger.version}: {error}")
     else:
@@ -151,7 +186,7 @@ def decide_night(
             floor=0.0 if isinstance(policy, NoOffers) else policy.floor,
         )
         target = probabilities if isinstance(policy, NoOffers) else np.zeros_like(probabilities)
-        first = _Plan(probabilities, target, contexts.eligible)
+        first = _Plan(probabilities, target, scores.pruned)
     draw_key = contexts.frame["customer_id"] + f":{decision_date}:r{revision}"
     share = 0.0 if second is None else programme.challenger_share
     is_second = hash_uniform(draw_key, salt=f"arm-{programme.seed}") < share
@@ -168,6 +203,8 @@ def decide_night(
     challenged = None if second is None or challenger is None else challenger
     if challenged is not None:
         versions += f", challenger {challenged.version} ({challenged.policy.kind}) {share:.0%}"
+    if programme.eligibility is not None:
+        versions += f", eligibility={programme.eligibility.version}"
     assignments = _write_table(
         contexts,
         actions,
@@ -175,22 +212,22 @@ def decide_night(
         drawn=drawn,
         is_exploration=is_exploration,
         scores=scores,
-        reasons=_explain(
-            contexts,
-            np.where(is_second[:, None], other.allowed, first.allowed),
-            drawn,
-            is_exploration,
-            arm,
+        windows=windows,
+        codes=(
+            codes := np.where(
+                ineligible.is_kept,
+                np.where(is_second[:, None], other.pruned.codes, first.pruned.codes),
+                ineligible.codes,
+            )
         ),
+        reasons=_explain(codes, drawn, is_exploration, arm),
     ).with_columns(
         (
             pl.lit(f"{decision_date}:")
             + pl.col("customer_id")
             + pl.lit("" if revision == 1 else f":r{revision}")
         ).alias("decision_id"),
-        pl.lit(datetime.combine(decision_date, DECISION_TIME, UTC))
-        .cast(pl.Datetime("us", "UTC"))
-        .alias("decided_at"),
+        pl.lit(decided_at).cast(pl.Datetime("us", "UTC")).alias("decided_at"),
         pl.Series("arm", arms),
         pl.Series(
             "shadow_price", np.where(is_second, other.cut.shadow_price, first.cut.shadow_price)
@@ -211,7 +248,7 @@ def decide_night(
     return Night(
         assignments=AssignmentTable.validate(assignments.select(columns)),
         holdout=HoldoutTable.validate(holdout),
-        budget=budget,
+        budget=purse.budget,
         expected_cost=float((probabilities * scores.cost_effect).sum()),
         limits=describe_limits(
             probabilities,
@@ -219,7 +256,7 @@ def decide_night(
             scores,
             contexts,
             actions=actions,
-            budget=budget,
+            budget=purse.budget,
             limits=programme.limits,
         ),
         notes=tuple(notes),
@@ -263,7 +300,7 @@ def _plan(
     contexts: Contexts,
     actions: ActionSet,
     programme: Programme,
-    budget: float,
+    purse: _Purse,
 ) -> _Plan:
     """Return what a policy does with tonight's budget and limits."""
     solved = spend(
@@ -271,14 +308,15 @@ def _plan(
         scores,
         contexts,
         actions=actions,
-        budget=budget,
+        budget=purse.budget,
         is_solved_on=~contexts.frame["is_evaluation"].to_numpy(),
         limits=programme.limits,
+        deviations=purse.deviations,
     )
     return _Plan(
         solved.mix(scores, contexts),
         replace(solved, floor=0.0).mix(scores, contexts),
-        scores.allowed,
+        scores.pruned,
         solved.cut,
     )
 
@@ -289,7 +327,7 @@ def _plan_challenger(
     contexts: Contexts,
     actions: ActionSet,
     programme: Programme,
-    budget: float,
+    purse: _Purse,
 ) -> _Plan:
     """Return what the challenger does; the champion's costs hold for both, so the budget does."""
     own_schema = hash_feature_schema(replace(programme, attributes=challenger.policy.attributes))
@@ -297,7 +335,7 @@ def _plan_challenger(
         raise ContractError("it was fitted on another feature schema")
     aligned = AlignedPolicy(challenger.policy, actions, programme)
     own = replace(aligned.score(contexts), cost_effect=scores.cost_effect)
-    return _plan(challenger.policy, own, contexts, actions, programme, budget)
+    return _plan(challenger.policy, own, contexts, actions, programme, purse)
 
 
 def _score_nothing(policy: ExplorationOnly | NoOffers, contexts: Contexts) -> Scores:
@@ -306,7 +344,8 @@ def _score_nothing(policy: ExplorationOnly | NoOffers, contexts: Contexts) -> Sc
     most = policy.actions.face_values + policy.actions.message_costs
     return Scores(
         reward=np.zeros(shape),
-        allowed=contexts.eligible,
+        eligible=contexts.eligible,
+        pruned=PrunedPairs(*shape),
         value_effect=np.zeros(shape),
         cost_effect=np.broadcast_to(most, shape),
     )
@@ -320,32 +359,36 @@ def _write_table(
     drawn: np.ndarray,
     is_exploration: np.ndarray,
     scores: Scores,
+    windows: Mapping[str, Window],
+    codes: np.ndarray,
     reasons: np.ndarray,
 ) -> pl.DataFrame:
     """Return the columns that differ from row to row."""
     rows = np.arange(len(drawn))
-    wide = pl.DataFrame(
-        {
-            f"p{index}": np.where(contexts.eligible[:, index], probabilities[:, index], np.nan)
-            for index in range(actions.n_actions)
-        }
-    ).fill_nan(None)
-    vectors = wide.select(
-        pl.concat_list(
-            [
-                pl.when(pl.col(f"p{index}").is_not_null()).then(pl.lit(name))
-                for index, name in enumerate(actions.action_ids)
-            ]
-        )
-        .list.drop_nulls()
-        .alias("eligible_actions"),
-        pl.concat_list(wide.columns).list.drop_nulls().alias("eligible_propensities"),
+    eligible_actions, eligible_propensities = _list_pairs(
+        actions, contexts.eligible, pl.DataFrame(probabilities)
+    )
+    known = pl.Series(PRUNING_REASONS, dtype=pl.Enum(PRUNING_REASONS))
+    named = pl.DataFrame(
+        [known.gather(np.maximum(code.astype(np.int64) - 1, 0)) for code in codes.T],
+        schema=[f"r{index}" for index in range(actions.n_actions)],
+    )
+    pruned_actions, pruned_reasons = _list_pairs(actions, codes > 0, named)
+    begins, ends = (
+        pl.Series([None, *(windows.get(each, (None, None))[side] for each in actions.channels[1:])])
+        .cast(pl.Datetime("us", "UTC"))
+        .gather(drawn)
+        for side in (0, 1)
     )
     return contexts.frame.select("customer_id", "decision_date", "lifecycle").with_columns(
         pl.Series("action_id", np.array(actions.action_ids)[drawn]),
         pl.Series("propensity", probabilities[rows, drawn]),
-        vectors["eligible_actions"],
-        vectors["eligible_propensities"],
+        eligible_actions.alias("eligible_actions"),
+        eligible_propensities.alias("eligible_propensities"),
+        pruned_actions.alias("pruned_actions"),
+        pruned_reasons.alias("pruned_reasons"),
+        begins.alias("send_from"),
+        ends.alias("send_until"),
         pl.Series("is_exploration", is_exploration),
         pl.Series("expected_value_effect", scores.value_effect[rows, drawn]),
         pl.Series("expected_cost_effect", scores.cost_effect[rows, drawn]),
@@ -353,20 +396,44 @@ def _write_table(
     )
 
 
+def _list_pairs(
+    actions: ActionSet, is_listed: np.ndarray, values: pl.DataFrame
+) -> tuple[pl.Series, pl.Series]:
+    """Return each customer's listed actions, and the values of those, from (n, K) columns."""
+    names = pl.DataFrame(
+        {name: pl.Series([name]).new_from_index(0, len(is_listed)) for name in actions.action_ids}
+    )
+    listed = []
+    for columns in (names, values):
+        kept = columns.select(
+            pl.when(pl.Series(is_listed[:, index])).then(pl.col(name)).alias(f"a{index}")
+            for index, name in enumerate(columns.columns)
+        )
+        listed.append(kept.select(pl.concat_list(pl.all()).list.drop_nulls()).to_series())
+    return listed[0], listed[1]
+
+
 def _explain(
-    contexts: Contexts, allowed: np.ndarray, drawn: np.ndarray, is_exploration: np.ndarray, arm: str
+    codes: np.ndarray, drawn: np.ndarray, is_exploration: np.ndarray, arm: str
 ) -> np.ndarray:
     """Return a reason code per row; docs/assignment-table.md explains them."""
-    has_channel = contexts.eligible[:, 1:].any(axis=1)
-    has_paying_offer = allowed[:, 1:].any(axis=1)
+    offers = codes[:, 1:]
+    is_eligible = np.isin(offers, [0, *_codes_from("thin_support")])
+    is_closed = np.isin(offers, [1 + PRUNING_REASONS.index(each) for each in _UNREACHED])
     return np.select(
         [
             np.full(len(drawn), arm != "champion"),
             is_exploration,
             drawn > 0,
-            ~has_channel,
-            ~has_paying_offer,
+            is_closed.all(axis=1),
+            ~is_eligible.any(axis=1),
+            (offers > 0).all(axis=1),
         ],
-        [arm, "exploration", "best_offer", "not_contactable", "no_offer_pays"],
+        [arm, "exploration", "best_offer", "not_contactable", "not_eligible", "no_offer_pays"],
         default="budget",
     )
+
+
+def _codes_from(reason: str) -> range:
+    """Return the codes of a reason and of those after it: with the first soft one, of all soft."""
+    return range(1 + PRUNING_REASONS.index(reason), 1 + len(PRUNING_REASONS))

@@ -7,13 +7,16 @@ import numpy as np
 import polars as pl
 
 from ml.allocation.budget import cut_probabilities, solve_budget
+from ml.allocation.depths import group_depths
 from ml.core.actions import ActionSet
 from ml.core.errors import ContractError
 from ml.core.logged import LoggedDecisions
-from ml.core.programme import LimitRule, Programme
+from ml.core.programme import Programme
+from ml.core.rules import LimitRule
 from ml.ope.estimators import contrast_actions
 from ml.pipeline.policies import (
     BudgetedPolicy,
+    Guardrails,
     LifecycleRule,
     Scorer,
     Scores,
@@ -53,12 +56,17 @@ def fit_candidate(
     BudgetedPolicy
         Its cut solved on the training customers' decisions.
     """
+    rails = Guardrails(
+        least_return=programme.least_return,
+        most_cost_per_value=programme.most_cost_per_value,
+        depths=group_depths(actions.families, actions.channels, actions.face_values),
+    )
 
     def operate(
         value_effect: np.ndarray, cost_effect: np.ndarray, eligible: np.ndarray
     ) -> np.ndarray:
         """Spend the budget per decision on the best net value effects, without exploration."""
-        reward = value_effect - cost_effect
+        reward = rails.reward(value_effect, cost_effect)
         allowed = eligible & (reward > 0)
         allowed[:, 0] = True
         budget = programme.budget_per_decision * len(reward)
@@ -74,7 +82,9 @@ def fit_candidate(
         operate=operate,
         progress=progress,
     )
-    scorer = UpliftScorer(heads, fallback_cost=actions.face_values + actions.message_costs)
+    scorer = UpliftScorer(
+        heads, fallback_cost=actions.face_values + actions.message_costs, guardrails=rails
+    )
     least = find_least_reward(scorer, snapshot)
     return set_up_policy(
         replace(scorer, least_reward=least), snapshot, programme=programme, actions=actions

@@ -6,7 +6,9 @@ from typing import Protocol
 import numpy as np
 
 from ml.allocation.budget import UNLIMITED, BudgetCut, cut_probabilities
+from ml.allocation.depths import order_by_depth
 from ml.allocation.limits import LimitedCut, limit_probabilities
+from ml.allocation.pruning import PrunedPairs, prune_by_economics
 from ml.core.actions import ActionSet
 from ml.core.contexts import Contexts, build_contexts
 from ml.core.errors import BudgetError, ContractError
@@ -19,14 +21,21 @@ from ml.uplift.heads import UpliftHeads
 class Scores:
     """What a policy thinks of every customer and action, each of shape (n, K).
 
-    ``reward`` is what the budget is spent for, ``allowed`` what survives pruning;
-    ``value_effect`` and ``cost_effect`` are expected, currency per decision, column 0 = 0.
+    ``reward`` is what the budget is spent for; ``pruned`` says which pairs are left out and why,
+    those that are not eligible apart; ``value_effect`` and ``cost_effect`` are expected, currency
+    per decision, column 0 = 0.
     """
 
     reward: np.ndarray
-    allowed: np.ndarray
+    eligible: np.ndarray
+    pruned: PrunedPairs
     value_effect: np.ndarray
     cost_effect: np.ndarray
+
+    @property
+    def allowed(self) -> np.ndarray:
+        """Which pairs may get the budget, shape (n, K), bool."""
+        return np.asarray(self.eligible & self.pruned.is_kept)
 
 
 class Scorer(Protocol):
@@ -66,14 +75,19 @@ class LifecycleRule:
         days = count_inactive_days(contexts)
         is_inactive = days > self.inactivity_days
         shape = contexts.eligible.shape
-        reward, allowed = np.zeros(shape), np.zeros(shape, dtype=bool)
-        allowed[:, 0] = True
+        reward, is_meant = np.zeros(shape), np.zeros(shape, dtype=bool)
         reward[:, self.reactivation_action] = days
-        allowed[:, self.reactivation_action] = (
-            contexts.eligible[:, self.reactivation_action] & is_inactive
-        )
+        is_meant[:, self.reactivation_action] = is_inactive
+        pruned = PrunedPairs(*shape)
+        pruned.mark(~is_meant, "not_in_rule")
         group = is_inactive.astype(int)
-        return Scores(reward, allowed, self.mean_value_effect[group], self.mean_cost_effect[group])
+        return Scores(
+            reward,
+            contexts.eligible,
+            pruned,
+            self.mean_value_effect[group],
+            self.mean_cost_effect[group],
+        )
 
 
 def count_inactive_days(contexts: Contexts) -> np.ndarray:
@@ -83,17 +97,37 @@ def count_inactive_days(contexts: Contexts) -> np.ndarray:
 
 
 @dataclass(frozen=True)
+class Guardrails:
+    """How far effects are trusted, and what a pair must promise at least.
+
+    ``caution``: standard deviations of the value effect over resamples that are taken off it
+    (against the optimiser's curse); ``least_return``: net value per unit of cost that the dearest
+    offer must bring; ``most_cost_per_value`` of a pair; ``depths`` as of ``group_depths``.
+    """
+
+    caution: float = 0.0
+    least_return: float = 0.0
+    most_cost_per_value: float | None = None
+    depths: tuple[tuple[int, ...], ...] = ()
+
+    def reward(self, value_bound: np.ndarray, cost_effect: np.ndarray) -> np.ndarray:
+        """Return what the budget is spent for: net value beyond the least return, shape (n, K)."""
+        return np.asarray(value_bound - (1 + self.least_return) * cost_effect)
+
+
+@dataclass(frozen=True)
 class UpliftScorer:
     """Net value effect per customer and action; pairs that can't pay are pruned.
 
     ``fallback_cost``, shape (K,), stands for the cost of actions without a supported head, which
-    exploration still takes. Offers whose net value effect is not above ``least_reward``, currency,
-    are pruned too: it keeps the policy from sending more than the log ever did.
+    exploration still takes. Offers whose reward is not above ``least_reward``, currency, are pruned
+    too: it keeps the policy from sending more than the log ever did.
     """
 
     heads: UpliftHeads
     fallback_cost: np.ndarray
     least_reward: float = 0.0
+    guardrails: Guardrails = Guardrails()
 
     @property
     def kind(self) -> str:
@@ -101,13 +135,27 @@ class UpliftScorer:
         return "uplift"
 
     def score(self, contexts: Contexts) -> Scores:
-        """Score by predicted value effect minus cost effect."""
-        effects = self.heads.predict(contexts)
-        cost = np.where(effects.supported, effects.cost_effect, self.fallback_cost)
-        reward = effects.value_effect - effects.cost_effect
-        allowed = contexts.eligible & effects.supported & (reward > self.least_reward)
-        allowed[:, 0] = True
-        return Scores(reward, allowed, effects.value_effect, cost)
+        """Score by predicted value effect, less what caution takes off, minus cost effect."""
+        effects, rails = self.heads.predict(contexts), self.guardrails
+        value, own_cost = (
+            order_by_depth(effect, rails.depths, effects.supported)
+            for effect in (effects.value_effect, effects.cost_effect)
+        )
+        bound = value - rails.caution * effects.value_spread
+        reward = rails.reward(bound, own_cost)
+        pruned = PrunedPairs(*reward.shape)
+        prune_by_economics(
+            pruned,
+            value_bound=bound,
+            value_effect=value,
+            cost_effect=own_cost,
+            supported=effects.supported,
+            reward=reward,
+            least_reward=self.least_reward,
+            most_cost_per_value=rails.most_cost_per_value,
+        )
+        cost = np.where(effects.supported, own_cost, self.fallback_cost)
+        return Scores(reward, contexts.eligible, pruned, value, cost)
 
 
 @dataclass(frozen=True)
@@ -194,10 +242,12 @@ class AlignedPolicy:
         own = self.policy.scorer.score(seen)
         shape = contexts.eligible.shape
         reward, value, cost = np.zeros(shape), np.zeros(shape), np.zeros(shape)
-        allowed = np.zeros(shape, dtype=bool)
-        reward[:, columns], allowed[:, columns] = own.reward, own.allowed
+        reward[:, columns] = own.reward
         value[:, columns], cost[:, columns] = own.value_effect, own.cost_effect
-        return Scores(reward, allowed, value, cost)
+        pruned = PrunedPairs(*shape)
+        pruned.codes[:, columns] = own.pruned.codes
+        pruned.mark(~np.isin(np.arange(shape[1]), columns), "thin_support")
+        return Scores(reward, contexts.eligible, pruned, value, cost)
 
     def _see(self, contexts: Contexts) -> tuple[Contexts, list[int]]:
         """Return the contexts as the policy encodes them, and its actions' columns."""

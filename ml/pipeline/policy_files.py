@@ -13,7 +13,13 @@ from ml.allocation.limits import LimitedCut, Prices
 from ml.core.actions import ActionSet
 from ml.core.errors import ContractError
 from ml.core.programme import Attribute
-from ml.pipeline.policies import BudgetedPolicy, LifecycleRule, Scorer, UpliftScorer
+from ml.pipeline.policies import (
+    BudgetedPolicy,
+    Guardrails,
+    LifecycleRule,
+    Scorer,
+    UpliftScorer,
+)
 from ml.uplift.head_files import load_heads, save_heads
 
 
@@ -46,6 +52,7 @@ def save_policy(policy: BudgetedPolicy, folder: Path) -> str:
         scorer = {
             "fallback_cost": policy.scorer.fallback_cost.tolist(),
             "least_reward": policy.scorer.least_reward,
+            "guardrails": asdict(policy.scorer.guardrails),
         }
     else:
         raise ContractError(f"a policy of kind '{policy.kind}' cannot be saved")
@@ -106,8 +113,12 @@ def load_policy(folder: Path) -> BudgetedPolicy:
             mean_cost_effect=np.array(values["mean_cost_effect"]),
         )
     elif described["kind"] == "uplift":
+        rails = values["guardrails"]
         scorer = UpliftScorer(
-            load_heads(folder / "heads"), np.array(values["fallback_cost"]), values["least_reward"]
+            load_heads(folder / "heads"),
+            np.array(values["fallback_cost"]),
+            values["least_reward"],
+            Guardrails(**{**rails, "depths": tuple(map(tuple, rails["depths"]))}),
         )
     else:
         raise ContractError(f"policy.json has the unknown kind '{described['kind']}'")

@@ -12,13 +12,13 @@ from ml.allocation.limits import Limit, LimitedCut
 from ml.core.actions import ActionSet
 from ml.core.contexts import Contexts
 from ml.core.errors import BudgetError, ContractError
-from ml.core.programme import LIFECYCLES, LimitRule
+from ml.core.rules import LIFECYCLES, LimitRule
 from ml.core.schemas import LimitUsage
 from ml.pipeline.policies import BudgetedPolicy, Scores
 
 BUDGET = "budget"
 RESERVE_DEVIATIONS = 3.0
-_TIGHTENINGS = 100
+_TIGHTENINGS, _LOOSENINGS, _SPENT = 20, 4, 0.9995
 
 
 def spend(
@@ -31,6 +31,7 @@ def spend(
     is_solved_on: np.ndarray,
     limits: Sequence[LimitRule] = (),
     typical_night: tuple[int, int] | None = None,
+    deviations: float = RESERVE_DEVIATIONS,
 ) -> BudgetedPolicy:
     """Return the policy whose cut spends a budget on the given customers within all limits.
 
@@ -57,6 +58,8 @@ def spend(
     typical_night
         Where the given customers are many nights': how many a night has, and how many of those
         the prices are solved on; the reserve is such nights'. None: they are one night.
+    deviations
+        Of chance, held back as reserve.
 
     Returns
     -------
@@ -112,23 +115,33 @@ def spend(
             use[solved],
             n_solved=n_solved,
             n_customers=n_night,
-            deviations=RESERVE_DEVIATIONS,
+            deviations=deviations,
         )
         available.append(each.most - reserve * n / n_night)
+    loosened: BudgetedPolicy | None = None
     over: list[str] = []
-    for _ in range(_TIGHTENINGS):
+    n_loosened = 0
+    for tightening in range(_TIGHTENINGS):
         spent = solve(available)
         probabilities = spent.mix(scores, contexts)
-        over = [
-            each.name
-            for each, use in zip(uses, measured, strict=True)
-            if float((probabilities * use).sum()) > each.most
-        ]
-        if not over:
+        totals = [float((probabilities * use).sum()) for use in measured]
+        over = [each.name for each, use in zip(uses, totals, strict=True) if use > each.most]
+        if not over and (
+            deviations > 0 or n_loosened == _LOOSENINGS or totals[0] >= _SPENT * uses[0].most
+        ):
             return spent
+        if not over:
+            # Nothing is held back for chance: what the others leave of the budget is spent too.
+            loosened, n_loosened = spent, n_loosened + 1
+            available = [available[0] + 0.9 * (uses[0].most - totals[0]), *available[1:]]
+            continue
+        if loosened is not None:
+            return loosened
+        # Less by what is over, and a little more each time: a step may be coarse.
+        margin = 1 - 0.001 * 1.5**tightening
         available = [
-            0.95 * most if each.name in over else most
-            for each, most in zip(uses, available, strict=True)
+            max(most * margin * min(1.0, each.most / use), 0.0) if use > each.most else most
+            for each, use, most in zip(uses, totals, available, strict=True)
         ]
     raise BudgetError(f"no price keeps the expected use within: {', '.join(over)}")
 

@@ -1,41 +1,10 @@
-"""Figures of policies: what they decide, what they are worth, what the gate saw."""
+"""Figures of policies: what they are worth, what the gate saw."""
 
 import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
 
-from ml.core.schemas import LIFECYCLE_NAMES
 from ml.plots.drawing import BLUE, GREY, ORANGE
-
-
-def plot_assignments(assignments: pl.DataFrame) -> Figure:
-    """Plot tonight's customers per action, stacked by lifecycle.
-
-    Parameters
-    ----------
-    assignments
-        AssignmentTable rows.
-
-    Returns
-    -------
-    Figure
-        One bar per action.
-    """
-    counts = assignments.group_by("action_id", "lifecycle").len()
-    actions = sorted(counts["action_id"].unique().to_list())
-    figure = Figure(figsize=(7.5, 0.5 * len(actions) + 1.6), layout="constrained")
-    axes = figure.subplots()
-    left = np.zeros(len(actions))
-    for lifecycle, colour in zip(LIFECYCLE_NAMES, (ORANGE, BLUE, GREY), strict=True):
-        part = counts.filter(pl.col("lifecycle") == lifecycle)
-        numbers = dict(zip(part["action_id"], part["len"], strict=True))
-        widths = np.array([numbers.get(action, 0) for action in actions], dtype=float)
-        axes.barh(actions, widths, left=left, color=colour, label=lifecycle, height=0.6)
-        left += widths
-    axes.set_xlabel("customers")
-    axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure
 
 
 def plot_policy_values(values: pl.DataFrame, *, currency: str) -> Figure:

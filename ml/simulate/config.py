@@ -14,7 +14,7 @@ TIERS = ("none", "bronze", "silver", "gold")
 CHANNELS = ("email", "push", "text")
 OTHER_SURFACE, OTHER_ACTION = "checkout", "free_delivery"
 
-DriftKind = Literal["tastes", "wear_out", "costs", "propensities"]
+DriftKind = Literal["tastes", "wear_out", "costs", "propensities", "redemptions", "demand"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,7 +156,9 @@ class Drift:
 
     'tastes': who responded strongly now responds weakly and the other way round; 'wear_out': the
     strongest offer loses 80 % of its strength; 'costs': face values and message costs double;
-    'propensities': the experiment's log lacks the propensity of every second decision.
+    'propensities': the experiment's log lacks the propensity of every second decision;
+    'redemptions': coupons are redeemed at twice as many purchases, at most at all; 'demand': the
+    odds of every visit double.
     """
 
     kind: DriftKind

@@ -97,7 +97,8 @@ class Circumstances:
     """What is the same for everybody on a day.
 
     ``visit_shift`` in log-odds (weekday and media); strengths, face values and ``message_cost``
-    of shape (K,); ``is_tastes_turned`` after the drift of tastes.
+    of shape (K,); ``redemption_probability`` of a coupon at a purchase; ``is_tastes_turned`` after
+    the drift of tastes.
     """
 
     visit_shift: float
@@ -106,6 +107,7 @@ class Circumstances:
     ticket_strength: np.ndarray
     face_value: np.ndarray
     message_cost: np.ndarray
+    redemption_probability: float
     is_tastes_turned: bool
 
 
@@ -283,7 +285,7 @@ def live_day(
     )
     spend = np.where(buys, np.maximum(np.round(ticket, 2), 0.01), 0.0)
     redeems = buys & is_active & (today.face_value[offer] > 0)
-    redeems &= chance["redeems"] < response.redemption_probability
+    redeems &= chance["redeems"] < today.redemption_probability
     after = replace(
         customers,
         bought=(customers.bought + buys).astype(np.int8),

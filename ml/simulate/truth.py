@@ -124,7 +124,7 @@ def _expect_week(
             spending.append(buying[-1] * mean_ticket(config, ticket.astype(float)))
         margin += unspent * spending[0] + (1 - unspent) * spending[1]
         face = today.face_value[offer] * is_valid
-        falls = np.where(face > 0, unspent * response.redemption_probability * buying[0], 0.0)
+        falls = np.where(face > 0, unspent * today.redemption_probability * buying[0], 0.0)
         redeemed += face * falls
         unspent = unspent - falls
     return config.programme.margin * margin, redeemed

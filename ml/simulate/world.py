@@ -129,6 +129,11 @@ class World:
         shift = config.demand.weekday_on_visit[self.date_of(day).weekday()]
         if self.media is not None:
             shift += self.media.lift_on(day)
+        if config.has_drifted("demand", day):
+            shift += float(np.log(2))
+        redemption = config.response.redemption_probability
+        if config.has_drifted("redemptions", day):
+            redemption = min(2 * redemption, 1.0)
 
         def per_offer(values: list[float], factor: np.ndarray | float) -> np.ndarray:
             return (np.array(values) * factor).astype(np.float32)
@@ -140,6 +145,7 @@ class World:
             ticket_strength=per_offer([each.ticket_strength for each in offers], force),
             face_value=np.array([each.face_value for each in offers]) * price,
             message_cost=np.array([each.message_cost for each in offers]) * price,
+            redemption_probability=redemption,
             is_tastes_turned=config.has_drifted("tastes", day),
         )
 

@@ -23,6 +23,8 @@ DRIFT_DAYS: dict[DriftKind, int] = {
     "wear_out": 66,
     "costs": 66,
     "propensities": 28,
+    "redemptions": 66,
+    "demand": 66,
 }
 
 BAKERY = WorldConfig()

@@ -1,8 +1,8 @@
 """Decide: the nightly assignment table, sealed by its first emission.
 
-Reads: lake customer_features and action_catalogue, the champion. Writes: lake assignment_table,
-holdout, night_budget and limit_usage, on request a CSV export. Tomorrow's ingestion takes the table
-as its log.
+Reads: lake customer_features and action_catalogue, the champion; where a period is paced, decisions
+and redemptions. Writes: lake assignment_table, holdout, night_budget, limit_usage, night_pace and
+budget_ledger, on request a CSV export. Tomorrow's ingestion takes the table as its log.
 """
 
 from collections.abc import Iterator
@@ -17,17 +17,18 @@ import polars as pl
 from ml.core.actions import ActionSet, read_actions
 from ml.core.errors import ContractError, LiftloopError, PromotionError, SealedNightError
 from ml.core.programme import Programme
-from ml.core.schemas import AssignmentTable, HoldoutTable, LimitUsage
+from ml.core.schemas import AssignmentTable, BudgetLedger, HoldoutTable, LimitUsage, NightPace
 from ml.pipeline.consent import close_channels, find_open_channels
 from ml.pipeline.decide import Challenger, decide_night
 from ml.pipeline.night_checks import NightCheck, check_night
 from ml.pipeline.policies import BudgetedPolicy, ExplorationOnly, NoOffers
-from ml.plots.policies import plot_assignments
+from ml.plots.deciding import plot_assignments, plot_limits, plot_pacing, plot_pruning
 from orchestration.assets.embedding import embed_figure, tabulate
 from orchestration.begun import read_revision
 from orchestration.champions import find_challenger_version
 from orchestration.files import hash_file, replace_file
 from orchestration.lake import Lake, write_parquet
+from orchestration.pacing import read_pace, read_period
 from orchestration.partitions import NIGHTS
 from orchestration.resources import Exports, Governance, Mlflow, ProgrammeFile
 
@@ -76,6 +77,14 @@ class AssignmentConfig(dg.Config):
             description=HoldoutTable.__doc__,
             group_name="decide",
             kinds={"polars", "parquet"},
+        ),
+        dg.AssetSpec(
+            "budget_ledger",
+            deps=["logged_decisions", "assignment_table"],
+            description=f"{BudgetLedger.__doc__} Where programme.json has pacing.",
+            group_name="decide",
+            kinds={"polars", "parquet"},
+            skippable=True,
         ),
     ],
     check_specs=[
@@ -136,10 +145,24 @@ def assignment(
             "expected_cost": budget["expected_cost"],
             "policy_version": budget["policy_version"],
             "limits": tabulate(limits),
+            "use_of_limits": embed_figure(plot_limits(limits)),
             "customers_per_action": embed_figure(plot_assignments(table)),
+            "pruned_pairs": embed_figure(plot_pruning(table)),
         },
         data_version=dg.DataVersion(sha256),
     )
+    if lake.has("budget_ledger", night):
+        settings = programme.read()
+        yield dg.MaterializeResult(
+            asset_key="budget_ledger",
+            metadata={
+                "tonight": tabulate(lake.read("night_pace", night)),
+                "ledger": tabulate(lake.read("budget_ledger", night)),
+                "pacing": embed_figure(
+                    plot_pacing(read_period(lake, settings, night), currency=settings.currency)
+                ),
+            },
+        )
     yield dg.MaterializeResult(asset_key="holdout", metadata={"dagster/row_count": held.height})
     for check in _check(lake, night, table, written, limits):
         yield dg.AssetCheckResult(
@@ -172,7 +195,10 @@ def _emit(
     )
     challenger = None
     challenged = None
+    paced = None
     if isinstance(policy, BudgetedPolicy):
+        if settings.pacing is not None and night >= settings.pacing.begins:
+            paced = read_pace(lake, settings, night, catalogue)
         challenged = find_challenger_version(lake, registry, settings, until=night)
     if challenged is not None:
         try:
@@ -188,6 +214,7 @@ def _emit(
         decision_date=night,
         revision=revision,
         challenger=challenger,
+        budget=None if paced is None else paced.budget,
     )
     for note in decided.notes:
         context.log.warning(note)
@@ -201,6 +228,7 @@ def _emit(
                 catalogue=catalogue,
                 programme=settings,
                 decision_date=night,
+                budget=None if paced is None else paced.budget,
             )
         except LiftloopError as error:
             context.log.warning(f"the candidate, version {shadow}, could not decide: {error}")
@@ -226,6 +254,9 @@ def _emit(
     lake.write(decided.holdout, "holdout", night, schema=HoldoutTable)
     lake.write(budget, "night_budget", night, schema=NightBudget)
     lake.write(decided.limits, "limit_usage", night, schema=LimitUsage)
+    if paced is not None:
+        lake.write(paced.pace, "night_pace", night, schema=NightPace)
+        lake.write(paced.ledger, "budget_ledger", night, schema=BudgetLedger)
     lake.write(decided.assignments, "assignment_table", night, schema=AssignmentTable)
 
 

@@ -23,12 +23,14 @@ from ml.pipeline.monitor import (
     take_recent,
     trace_costs,
 )
-from ml.plots.policies import plot_assignments, plot_budget_curve, plot_policy_values
+from ml.plots.deciding import plot_assignments, plot_limits, plot_pacing, plot_pruning
+from ml.plots.policies import plot_budget_curve, plot_policy_values
 from ml.plots.watching import plot_cost_watch, plot_effect_watch
 from orchestration.assets.embedding import embed_figure, tabulate
 from orchestration.champions import read_last_change
 from orchestration.files import write_text
 from orchestration.lake import Lake, describe
+from orchestration.pacing import read_period
 from orchestration.page import Panel, render_page
 from orchestration.partitions import NIGHTS
 from orchestration.resources import ProgrammeFile, Reports
@@ -100,13 +102,23 @@ def nightly_summary(
     settings = programme.read()
     text = summarise_night(lake, settings, night)
     watched = _read_watched(lake, night)
+    table = lake.read("assignment_table", night)
     panels = [
-        Panel("Offers of the night", plot_assignments(lake.read("assignment_table", night))),
+        Panel("Offers of the night", plot_assignments(table)),
+        Panel("Why pairs were left out", plot_pruning(table)),
+        Panel("Budget and limits", plot_limits(lake.read("limit_usage", night))),
         Panel(
             "Cost of offers, realised against expected",
             _plot_costs(watched, settings),
         ),
     ]
+    if lake.has("night_pace", night):
+        panels.append(
+            Panel(
+                "The period's budget",
+                plot_pacing(read_period(lake, settings, night), currency=settings.currency),
+            )
+        )
     if watched.reference is not None:
         effects = compare_effects(
             take_recent(watched.matured),

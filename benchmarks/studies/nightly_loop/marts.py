@@ -44,9 +44,15 @@ class LoopMarts:
         self._receipts = pl.DataFrame(
             schema={"decision_id": pl.String, "realised_action_id": pl.String}
         )
+        self._redemptions: list[pl.DataFrame] = []
         marks = mark_customers(customer_id.to_frame(), self._programme)
         self._marks = marks.select("decision_cohort", "is_holdout", "is_evaluation")
         self.actions = read_actions(config.offers_frame(), surface=self._programme.surface)
+
+    @property
+    def redemptions(self) -> pl.DataFrame:
+        """What was redeemed and delivered so far: decision_id, amount, redeemed_date."""
+        return pl.concat(self._redemptions)
 
     def branch(self) -> "LoopMarts":
         """Return a copy whose future is its own."""
@@ -99,6 +105,11 @@ class LoopMarts:
             if kind == "purchase":
                 np.add.at(self._spend, (rows, days + self._offset), cents)
                 continue
+            self._redemptions.append(
+                mine.select(
+                    "decision_id", "amount", pl.col("occurred_at").dt.date().alias("redeemed_date")
+                )
+            )
             start = pl.lit(self._config.first_date)
             decided = (
                 mine.select(

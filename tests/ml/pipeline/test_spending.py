@@ -11,7 +11,8 @@ from known_log import ACTIONS, PROGRAMME, make_rows
 
 from ml.core.actions import ActionSet
 from ml.core.errors import BudgetError, ContractError
-from ml.core.programme import LimitRule, parse_programme
+from ml.core.programme import parse_programme
+from ml.core.rules import LimitRule
 from ml.pipeline.decide import decide_night
 from ml.pipeline.learn import freeze_cut
 from ml.pipeline.policies import ExplorationOnly
