@@ -215,9 +215,10 @@ def _report(lived: pl.DataFrame) -> dict[str, float]:
         (pl.col("steering") == "stopped").sum().alias("n_stopped"),
     )
     n_seeds = ends["seed"].n_unique()
+    redemptions = ends["n_redemptions"].to_numpy()
     print(
-        f"\n{n_seeds} periods of {PERIOD} nights each, "
-        f"{ends['n_redemptions'].min():,} to {ends['n_redemptions'].max():,} redemptions\n"
+        f"\n{n_seeds} periods of {PERIOD} nights each, {redemptions.min():,} to "
+        f"{redemptions.max():,} redemptions\n"
     )
     print(f"{'shock':<24}{'mean':>8}{'lowest':>9}{'highest':>9}{'in 3 %':>8}{'> 1 %':>7}  stopped")
     shares: dict[str, tuple[float, float]] = {}
@@ -233,7 +234,7 @@ def _report(lived: pl.DataFrame) -> dict[str, float]:
     shocked = [share for name, share in shares.items() if name not in ("none", LATE)]
     figures = {
         "seeds": n_seeds,
-        "redemptions_min": float(ends["n_redemptions"].to_numpy().min()),
+        "redemptions_min": float(redemptions.min()),
         "within_3_percent": shares["none"][0],
         "overspend_above_1_percent": shares["none"][1],
         "shocked_within_3_percent": min(within for within, _ in shocked),
