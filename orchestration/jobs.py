@@ -61,7 +61,12 @@ nightly = dg.define_asset_job(
     selection=_INGEST
     | _BUILD
     | dg.AssetSelection.assets(
-        "online_validation", "assignment_table", "holdout", "monitoring", "nightly_summary"
+        "online_validation",
+        "assignment_table",
+        "holdout",
+        "budget_ledger",
+        "monitoring",
+        "nightly_summary",
     ),
     partitions_def=NIGHTS,
     description="Ingest tonight's delivery, build features, decide, emit the assignment table.",

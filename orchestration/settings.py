@@ -19,6 +19,7 @@ DBT_PROJECT = REPOSITORY / "dbt_project"
 DBT_EXECUTABLE = Path(sys.executable).with_name("dbt")
 
 PROMOTIONS = ("auto", "approve", "shadow")
+PROMOTION_FILE = "promotion.txt"
 _DAGSTER_YAML = """\
 # Written by liftloop for the embedded default: SQLite storage, one slot a pool.
 telemetry:
@@ -90,6 +91,11 @@ class Settings:
         return self.home / "frozen.json"
 
     @property
+    def promotion_file(self) -> Path:
+        """Which of ``PROMOTIONS`` the folder's commands were last told."""
+        return self.home / PROMOTION_FILE
+
+    @property
     def experiment(self) -> str:
         """Name of the MLflow experiment."""
         return "liftloop"
@@ -122,17 +128,18 @@ def read_settings() -> Settings:
     schedules and sensor with the daemon; LIFTLOOP_EXECUTOR=multiprocess gives every step a process
     of its own; LIFTLOOP_DBT_MANIFEST names a manifest baked into an
     image; PROMOTION=auto promotes what the gate passes, approve waits for ``make approve``, shadow
-    promotes nothing.
+    promotes nothing. The folder keeps it: without PROMOTION, a command or the user interface goes
+    by what was said last.
 
     Raises
     ------
     ContractError
         If PROMOTION is none of these.
     """
-    promotion = os.environ.get("PROMOTION") or PROMOTIONS[0]
+    home = Path(os.environ.get("LIFTLOOP_HOME") or REPOSITORY / ".liftloop").resolve()
+    promotion = os.environ.get("PROMOTION") or _read_promotion(home / PROMOTION_FILE)
     if promotion not in PROMOTIONS:
         raise ContractError(f"PROMOTION={promotion}: write {', '.join(PROMOTIONS)}")
-    home = Path(os.environ.get("LIFTLOOP_HOME") or REPOSITORY / ".liftloop").resolve()
     embedded = f"sqlite:///{home / 'mlflow' / 'mlflow.db'}"
     return Settings(
         home=home,
@@ -162,6 +169,8 @@ def prepare_home(settings: Settings) -> None:
     instance_file = settings.dagster_home / "dagster.yaml"
     if not instance_file.exists():
         write_text(_DAGSTER_YAML, instance_file)
+    if settings.promotion != _read_promotion(settings.promotion_file):
+        write_text(settings.promotion, settings.promotion_file)
     os.environ.setdefault("DAGSTER_HOME", str(settings.dagster_home))
     os.environ["LIFTLOOP_HOME"] = str(settings.home)
     os.environ["LIFTLOOP_LAKE"] = str(settings.lake)
@@ -176,6 +185,10 @@ def prepare_home(settings: Settings) -> None:
     # A server that is down is said to be down after seconds, not after minutes of retries.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+
+
+def _read_promotion(file: Path) -> str:
+    return file.read_text().strip() if file.exists() else PROMOTIONS[0]
 
 
 def is_date(name: str) -> bool:

@@ -49,6 +49,25 @@ def summarise_night(lake: Lake, programme: Programme, night: date) -> str:
     return "\n".join(lines)
 
 
+def compare_shadow(lake: Lake, night: date) -> pl.DataFrame | None:
+    """Return what a shadowing candidate would have given instead, None on nights without one.
+
+    Columns assigned, shadow (action ids), customers.
+    """
+    if not lake.has("shadow_assignments", night):
+        return None
+    assigned, would = (
+        lake.read(table, night).select("customer_id", pl.col("action_id").alias(name))
+        for table, name in (("assignment_table", "assigned"), ("shadow_assignments", "shadow"))
+    )
+    return (
+        assigned.join(would, on="customer_id")
+        .group_by("assigned", "shadow")
+        .agg(pl.len().alias("customers"))
+        .sort("customers", "assigned", "shadow", descending=[True, False, False])
+    )
+
+
 def _describe_delivery(lake: Lake, night: date) -> Iterator[str]:
     nights = lake.dates("ingestion_counts")
     history = pl.concat([lake.read("ingestion_counts", day) for day in nights if day <= night])
@@ -137,8 +156,11 @@ def describe_gate(lake: Lake, programme: Programme, night: date) -> Iterator[str
     deciding = lake.read("night_budget", night)["policy_version"][0]
     if not row["is_passed"]:
         verdict = "NOT PROVEN, champion stays"
+    elif deciding == row["candidate_version"]:
+        verdict = "PROMOTED"
     else:
-        verdict = "PROMOTED" if deciding == row["candidate_version"] else "PROVEN, not promoted"
+        held = lake.has("promotions", days[-1]) and lake.read("promotions", days[-1])["reason"][0]
+        verdict = f"PROVEN, not promoted ({held})" if held else "PROVEN, not promoted"
     yield (
         f"Gate: candidate v{row['candidate_version']} against champion "
         f"v{row['champion_version']}: {verdict} (record of {days[-1]}, "
@@ -199,6 +221,7 @@ def _describe_alarms(lake: Lake, night: date) -> Iterator[str]:
 def _describe_decisions(lake: Lake, programme: Programme, night: date) -> Iterator[str]:
     table, held = lake.read("assignment_table", night), lake.read("holdout", night)
     budget = lake.read("night_budget", night).row(0, named=True)
+    shadow = compare_shadow(lake, night)
     lifecycles = table["lifecycle"].value_counts(sort=True)
     yield (
         f"Decided: {table.height:,} customers ("
@@ -211,6 +234,12 @@ def _describe_decisions(lake: Lake, programme: Programme, night: date) -> Iterat
         + (f"{n_challenger:,} of them by the challenger, " if n_challenger else "")
         + f"{int(table['is_exploration'].sum()):,} exploration"
     )
+    if shadow is not None:
+        n_other = int(shadow.filter(pl.col("assigned") != pl.col("shadow"))["customers"].sum())
+        yield (
+            f"  in the shadow: the candidate would have given {n_other:,} of {table.height:,} "
+            "customers another action"
+        )
     if budget["policy_kind"] == FROZEN:
         yield "  FROZEN: nobody gets an offer; make unfreeze lifts it"
     share = budget["expected_cost"] / budget["budget"] if budget["budget"] else 0.0

@@ -72,6 +72,7 @@ class Programme:
     most_offers_28d: int | None = None
     most_cost_per_value: float | None = None
     least_return: float = 0.0
+    has_monotone_depths: bool = False
     timezone: str = "UTC"
     quiet_hours: tuple[QuietHours, ...] = ()
     pacing: Pacing | None = None

@@ -59,7 +59,9 @@ def fit_candidate(
     rails = Guardrails(
         least_return=programme.least_return,
         most_cost_per_value=programme.most_cost_per_value,
-        depths=group_depths(actions.families, actions.channels, actions.face_values),
+        depths=group_depths(actions.families, actions.channels, actions.face_values)
+        if programme.has_monotone_depths
+        else (),
     )
 
     def operate(

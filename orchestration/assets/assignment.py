@@ -31,6 +31,7 @@ from orchestration.lake import Lake, write_parquet
 from orchestration.pacing import read_pace, read_period
 from orchestration.partitions import NIGHTS
 from orchestration.resources import Exports, Governance, Mlflow, ProgrammeFile
+from orchestration.summary import compare_shadow
 
 if TYPE_CHECKING:
     from ml.tracking.registry import PolicyRegistry
@@ -133,6 +134,7 @@ def assignment(
         path = _export_csv(exports, table, night)
         context.log.info(f"exported {path}")
     sha256 = hash_file(lake.path("assignment_table", night))
+    shadow = compare_shadow(lake, night)
     held = lake.read("holdout", night)
     yield dg.MaterializeResult(
         asset_key="assignment_table",
@@ -148,6 +150,7 @@ def assignment(
             "use_of_limits": embed_figure(plot_limits(limits)),
             "customers_per_action": embed_figure(plot_assignments(table)),
             "pruned_pairs": embed_figure(plot_pruning(table)),
+            **({} if shadow is None else {"shadow_of_the_candidate": tabulate(shadow)}),
         },
         data_version=dg.DataVersion(sha256),
     )

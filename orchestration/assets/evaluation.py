@@ -247,7 +247,7 @@ def champion(
     record_date = lake.dates("evaluation_record")[-1]
     record = lake.read("evaluation_record", record_date)
     row = record.row(0, named=True)
-    refusal = ""
+    decision, refusal = "promoted", ""
     if version != present.version:
         try:
             candidate = registry.load(version)
@@ -265,13 +265,19 @@ def champion(
                 today=newest_night(lake),
             )
         except PromotionError as error:
-            refusal = str(error)
+            decision, refusal = "refused", str(error)
             context.log.warning(refusal)
             # One that was withdrawn passed its gate once, and may be taken back by name.
             if "withdrawn" not in registry.read_tags(version):
                 registry.tag(version, {"ope_gate": "refused", "ope_gate_reason": refusal[:4000]})
         else:
-            refusal = _find_hold(governance, is_approved=config.is_approved)
+            decision, refusal = _find_hold(governance, is_approved=config.is_approved)
+            if refusal:
+                registry.tag(version, {"ope_gate_reason": refusal})
+    reason = (
+        f"proven better on {row['evaluated_for_date']}: net-value difference "
+        f"{row['net_value_difference']:+.4f}, at least {row['difference_low']:+.4f}"
+    )
     if not refusal:
         promote(
             lake,
@@ -279,10 +285,7 @@ def champion(
             version,
             day=newest_night(lake),
             cause="approved" if config.is_approved else "promoted",
-            reason=(
-                f"proven better on {row['evaluated_for_date']}: net-value difference "
-                f"{row['net_value_difference']:+.4f}, at least {row['difference_low']:+.4f}"
-            ),
+            reason=reason,
             evidence={
                 "evaluated_for_date": str(row["evaluated_for_date"]),
                 "net_value_difference": f"{row['net_value_difference']:.6f}",
@@ -305,18 +308,18 @@ def champion(
         metadata={
             **describe([receipt], Promotion),
             "champion": decided["champion_version"][0],
-            "decision": "refused" if refusal else "promoted",
-            "reasons": dg.MetadataValue.md(refusal),
+            "decision": decision,
+            "reasons": dg.MetadataValue.md(refusal or reason),
             "net_value_difference": row["net_value_difference"],
             "difference_low": row["difference_low"],
         }
     )
 
 
-def _find_hold(governance: Governance, *, is_approved: bool) -> str:
-    """Return why a proven candidate is not promoted, nothing if it is."""
+def _find_hold(governance: Governance, *, is_approved: bool) -> tuple[str, str]:
+    """Return what becomes of a proven candidate, and why it is not promoted, nothing if it is."""
     if governance.promotion == "shadow":
-        return "PROMOTION=shadow: proven better, and nothing is promoted"
+        return "shadows", "PROMOTION=shadow: proven better, and nothing is promoted"
     if governance.promotion == "approve" and not is_approved:
-        return "PROMOTION=approve: proven better, and waits for make approve"
-    return ""
+        return "waits for approval", "PROMOTION=approve: proven better, and waits for make approve"
+    return "approved and promoted" if is_approved else "promoted", ""

@@ -222,6 +222,7 @@ def _free_port():
         return listener.getsockname()[1]
 
 
+@pytest.mark.slow
 def test_multiprocess_with_readers_gives_the_in_process_table(lived_home, home_copy):
     """The second night again: a process a step, the UI open, an ad-hoc reader scanning."""
     lake = _lake(home_copy)
