@@ -122,7 +122,7 @@ def test_the_same_seed_gives_the_same_tables_to_the_byte(lived_home, tmp_path):
     assert _table_hash(home, FIRST) == _table_hash(lived_home, FIRST)
 
 
-def test_a_night_goes_on_without_bad_rows_and_closed_channels_and_keeps_its_limits(home_copy):
+def test_a_night_goes_on_without_bad_rows_and_keeps_consent_limits_rules_and_pace(home_copy):
     at = "2026-03-03T10:00:00Z"
     folder = home_copy / "landing" / "events" / str(THIRD)
     folder.mkdir(parents=True)
@@ -142,9 +142,20 @@ def test_a_night_goes_on_without_bad_rows_and_closed_channels_and_keeps_its_limi
     ).write_csv(closed)
     file = home_copy / "programme.json"
     few = {"name": "pushes", "measure": "offers", "channels": ["push"], "most_per_decision": 0.08}
-    file.write_text(json.dumps({**json.loads(file.read_text()), "limits": [few]}))
+    rules = {
+        "limits": [few],
+        "pacing": {"period_budget": 1_500, "begins": str(SECOND), "period_days": 10},
+        "eligibility": {
+            "version": "spring",
+            "valid_from": str(THIRD),
+            "rules": [{"name": "adults", "feature": "age", "at_least": 30, "families": ["coupon"]}],
+        },
+        "quiet_hours": [{"begin": "20:00", "end": "09:00"}],
+    }
+    file.write_text(json.dumps({**json.loads(file.read_text()), **rules}))
     printed = run_night(home_copy)
     assert "limit pushes: " in printed
+    assert "of 1,500.00 EUR paid" in printed
     kept = _lake(home_copy).read("limit_usage", THIRD).filter(limit="pushes").row(0, named=True)
     assert 0 < kept["expected"] <= kept["bound"]
     # Who closed a channel after midnight, as far as it is delivered, is not written to on it.
@@ -152,6 +163,18 @@ def test_a_night_goes_on_without_bad_rows_and_closed_channels_and_keeps_its_limi
     offered = table.filter(pl.col("customer_id").is_in(everybody.implode()))
     assert offered["action_id"].str.starts_with("push").any()
     assert not offered["eligible_actions"].explode().str.starts_with("email").any()
+    pace = _lake(home_copy).read("night_pace", THIRD).row(0, named=True)
+    budget = _lake(home_copy).read("night_budget", THIRD).row(0, named=True)
+    assert (pace["nights_left"], pace["period_begin"]) == (9, SECOND)
+    assert pace["realised"] > 0
+    assert pace["outstanding"] > 0
+    assert budget["expected_cost"] <= budget["budget"] == pytest.approx(pace["budget"])
+    ledger = _lake(home_copy).read("budget_ledger", THIRD)
+    assert set(ledger["family"]) == {"ad", "coupon", "messages"}
+    assert ledger["realised"].sum() == pytest.approx(pace["realised"])
+    pruned = table.explode("pruned_actions", "pruned_reasons")["pruned_reasons"]
+    assert {"not_contactable", "not_eligible", "does_not_pay"} & set(pruned.cast(pl.String))
+    assert set(table["send_from"].dt.hour().drop_nulls()) == {9}
     refused = _lake(home_copy).read("quarantine", THIRD)
     assert refused.height == 3
     assert set(refused["source_file"]) == {"truncated.parquet", "bad.ndjson"}
