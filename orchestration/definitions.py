@@ -8,11 +8,13 @@ import dagster as dg
 from orchestration.assets.assignment import assignment
 from orchestration.assets.evaluation import champion, policy_evaluation
 from orchestration.assets.features import marts, warehouse_models
+from orchestration.assets.groups import group_values
 from orchestration.assets.ingestion import ingestion
 from orchestration.assets.learning_settings import learning_settings
 from orchestration.assets.monitoring import monitoring, nightly_summary
 from orchestration.assets.online_validation import online_validation
 from orchestration.assets.planning import action_plan
+from orchestration.assets.portfolio import boundary_effects, portfolio_effects
 from orchestration.assets.randomisation import randomisation
 from orchestration.assets.recalibration import recalibrated_policy
 from orchestration.assets.uplift import lifecycle_rule, uplift_heads
@@ -47,6 +49,8 @@ defs = dg.Definitions(
         warehouse_models,
         marts,
         randomisation,
+        portfolio_effects,
+        boundary_effects,
         # learn
         lifecycle_rule,
         uplift_heads,
@@ -57,6 +61,7 @@ defs = dg.Definitions(
         assignment,
         # validate
         policy_evaluation,
+        group_values,
         champion,
         online_validation,
         monitoring,

@@ -21,6 +21,10 @@ class BudgetError(LiftloopError):
     """No assignment can respect the budget."""
 
 
+class InterferenceError(LiftloopError):
+    """Programmes act on each other: their effects can't be added."""
+
+
 class PromotionError(LiftloopError):
     """A policy may not become, or is not fit to be, the champion."""
 

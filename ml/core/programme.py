@@ -73,6 +73,7 @@ class Programme:
     most_cost_per_value: float | None = None
     least_return: float = 0.0
     has_monotone_depths: bool = False
+    audience: tuple[float, float] = (0.0, 1.0)
     timezone: str = "UTC"
     quiet_hours: tuple[QuietHours, ...] = ()
     pacing: Pacing | None = None
@@ -122,6 +123,10 @@ class Programme:
                 "most_cost_per_value must be positive",
             ),
             (not self.least_return >= 0, "least_return must not be negative"),
+            (
+                len(self.audience) != 2 or not 0 <= self.audience[0] < self.audience[1] <= 1,
+                "audience must be two shares, the first below the second, in [0, 1]",
+            ),
             (not _is_timezone(self.timezone), f"'{self.timezone}' is no time zone"),
         ]
         broken = [message for is_broken, message in problems if is_broken]
@@ -169,6 +174,7 @@ def parse_programme(settings: Mapping[str, Any]) -> Programme:
             Attribute(**{**each, "levels": tuple(each.get("levels", ()))})
             for each in values.get("attributes", ())
         )
+        values["audience"] = tuple(values.get("audience", (0.0, 1.0)))
         values["limits"] = tuple(map(parse_limit, values.get("limits", ())))
         values["quiet_hours"] = tuple(map(parse_quiet_hours, values.get("quiet_hours", ())))
         for name, parse in (("eligibility", parse_eligibility), ("pacing", parse_pacing)):

@@ -10,6 +10,7 @@ PRUNING_REASONS = [
     # Never given, not even by exploration.
     "not_offered",
     "not_contactable",
+    "other_audience",
     "not_eligible",
     "frequency_cap",
     "quiet_hours",
@@ -271,6 +272,57 @@ class BoundaryEffects(dy.Schema):
     standard_error = dy.Float64(nullable=True)
     low = dy.Float64(nullable=True)
     high = dy.Float64(nullable=True)
+
+
+class PortfolioEffects(dy.Schema):
+    """One row per other surface and outcome: our offers' effect, theirs, and their interaction.
+
+    Currency per decision that both left to chance, over neither, at 95 %. ``interaction`` = both -
+    own - other; ``added`` is None where it is proven not to be 0, and ``refusal`` says so, or why
+    nothing could be estimated.
+    """
+
+    surface = dy.String(primary_key=True)
+    outcome = dy.Enum(["value", "cost", "net_value"], primary_key=True)
+    n_neither = dy.Int64(nullable=True, min=0)
+    n_both = dy.Int64(nullable=True, min=0)
+    own = dy.Float64(nullable=True)
+    own_low = dy.Float64(nullable=True)
+    own_high = dy.Float64(nullable=True)
+    other = dy.Float64(nullable=True)
+    other_low = dy.Float64(nullable=True)
+    other_high = dy.Float64(nullable=True)
+    both = dy.Float64(nullable=True)
+    both_low = dy.Float64(nullable=True)
+    both_high = dy.Float64(nullable=True)
+    interaction = dy.Float64(nullable=True)
+    interaction_low = dy.Float64(nullable=True)
+    interaction_high = dy.Float64(nullable=True)
+    added = dy.Float64(nullable=True)
+    refusal = dy.String(nullable=True)
+
+
+class GroupValues(dy.Schema):
+    """One row per policy and group of a protected attribute: what it gives, costs and brings.
+
+    ``offer_share`` of the group's decisions; value, cost and net value over no-offer, currency per
+    decision, at 95 %.
+    """
+
+    policy = dy.String(primary_key=True)
+    attribute = dy.String(primary_key=True)
+    group = dy.String(primary_key=True)
+    n_decisions = dy.Int64(nullable=False, min=1)
+    offer_share = dy.Float64(nullable=False, min=0, max=1)
+    value = dy.Float64(nullable=False)
+    value_low = dy.Float64(nullable=False)
+    value_high = dy.Float64(nullable=False)
+    cost = dy.Float64(nullable=False)
+    cost_low = dy.Float64(nullable=False)
+    cost_high = dy.Float64(nullable=False)
+    net_value = dy.Float64(nullable=False)
+    net_value_low = dy.Float64(nullable=False)
+    net_value_high = dy.Float64(nullable=False)
 
 
 class HoldoutTable(dy.Schema):

@@ -1,9 +1,11 @@
 """The gate's evidence, from what every decision contributes under two policies."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from ml.ope.diagnostics import SupportReport, diagnose_tail
-from ml.ope.gate import HARM_LEVEL, GateEvidence, spend_error
+from ml.ope.gate import HARM_LEVEL, GateEvidence, LimitUse, spend_error
 from ml.ope.intervals import bound_by_likelihood, estimate_mean
 
 
@@ -19,6 +21,7 @@ def gather_evidence(
     promise_slope_high: float | None,
     budget_per_decision: float,
     harm_tolerance: float,
+    limit_uses: Sequence[LimitUse],
     offer_share: float,
     logged_offer_share: float,
     is_randomisation_sound: bool,
@@ -45,6 +48,8 @@ def gather_evidence(
         promised.
     budget_per_decision, harm_tolerance
         Currency per decision.
+    limit_uses
+        Of declared limits, by the candidate.
     offer_share, logged_offer_share
         Of decisions: what the candidate sends, and the most that the log sent.
     is_randomisation_sound, has_feature_contract
@@ -76,6 +81,7 @@ def gather_evidence(
             if len(np.unique(customer[rows])) > 1
         },
         harm_tolerance=harm_tolerance,
+        limit_uses=limit_uses,
         offer_share=offer_share,
         logged_offer_share=logged_offer_share,
         promise_slope=promise_slope,

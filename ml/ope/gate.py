@@ -1,6 +1,6 @@
 """The promotion gate: evidence in, verdict and reasons out."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +24,8 @@ class GateEvidence:
     ``HARM_LEVEL``, whose upper end is a one-sided 90 % bound. ``support`` is the log's of the
     candidate, ``tail`` the difference's. ``promise_slope``: realised over promised gain, by
     regression, and its 95 % upper end; None where nothing personal is promised.
+    ``limit_uses``: per side of a declared limit, the candidate's expected use and the bound, per
+    decision.
     ``offer_share``: of decisions, how many the candidate sends an offer; ``logged_offer_share``:
     the most that the log sent over four weeks.
     """
@@ -36,12 +38,28 @@ class GateEvidence:
     tail: TailReport
     lifecycle_differences: Mapping[str, Estimate]
     harm_tolerance: float
+    limit_uses: Sequence["LimitUse"]
     offer_share: float
     logged_offer_share: float
     promise_slope: float | None
     promise_slope_high: float | None
     is_randomisation_sound: bool
     has_feature_contract: bool
+
+
+@dataclass(frozen=True)
+class LimitUse:
+    """A side of a limit: ``use`` is to be at most (``is_most``) or at least ``bound``."""
+
+    name: str
+    use: Estimate
+    bound: float
+    is_most: bool
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether the use is proven beyond the bound: its whole interval is."""
+        return self.use.low > self.bound if self.is_most else self.use.high < self.bound
 
 
 @dataclass(frozen=True)
@@ -105,6 +123,15 @@ def decide_promotion(evidence: GateEvidence) -> Verdict:
             cost.value <= evidence.budget_per_decision,
             f"over budget: expected cost {cost.value:.4f} per decision exceeds "
             f"{evidence.budget_per_decision:.4f}",
+        ),
+        *(
+            (
+                not each.is_broken,
+                f"limit '{each.name}' not kept: {each.use.value:.4f} [{each.use.low:.4f}, "
+                f"{each.use.high:.4f}] expected per decision, at "
+                f"{'most' if each.is_most else 'least'} {each.bound:.4f}",
+            )
+            for each in evidence.limit_uses
         ),
         *((False, reason) for reason in (*evidence.support.reasons, *evidence.tail.reasons)),
         *(

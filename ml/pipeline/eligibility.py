@@ -18,6 +18,8 @@ from ml.ope.diagnostics import diagnose_tail
 from ml.ope.intervals import estimate_mean
 
 _LEAST_DECISIONS = 30
+# The same for every programme: their audiences are parts of one division.
+_AUDIENCE_SALT = "audience"
 
 
 def restrict(
@@ -35,7 +37,7 @@ def restrict(
     contexts
         n customers; their eligibility is what consent and contactability allow.
     programme
-        Eligibility rules, frequency cap.
+        Audience, eligibility rules, frequency cap.
     actions
         The K actions of the contexts.
     offered
@@ -56,6 +58,9 @@ def restrict(
     pruned = PrunedPairs(*contexts.eligible.shape)
     pruned.mark(~np.isin(actions.action_ids, offered), "not_offered")
     pruned.mark(~contexts.eligible, "not_contactable")
+    low, high = programme.audience
+    place = hash_uniform(contexts.frame["customer_id"], salt=_AUDIENCE_SALT)
+    pruned.mark(((place < low) | (place >= high))[:, None], "other_audience")
     if programme.eligibility is not None:
         for rule in programme.eligibility.rules:
             inside = _is_inside(contexts.frame, rule, programme.eligibility, programme)

@@ -79,7 +79,7 @@ def spend(
     weights = 1 - policy.floor * contexts.eligible.sum(axis=1)
     n_night, n_solved = typical_night or (n, int(solved.sum()))
     uses = list_limits(limits, actions, n_decisions=n, budget=budget)
-    measured = [_measure(each, scores, contexts) for each in uses]  # (n, K) each
+    measured = [measure_use(each, scores, contexts) for each in uses]  # (n, K) each
     explored = [exploration_cost(use, contexts.eligible, floor=policy.floor) for use in measured]
     for each, used in zip(uses, explored, strict=True):
         if used.sum() > each.most:
@@ -179,7 +179,7 @@ def hold_back(
     held = probabilities
     # The budget is kept already.
     for each in list_limits(limits, actions, n_decisions=len(held), budget=np.inf):
-        used = float((held * _measure(each, scores, contexts)).sum())
+        used = float((held * measure_use(each, scores, contexts)).sum())
         if used <= each.most:
             continue
         share = each.most / used
@@ -305,7 +305,7 @@ def describe_limits(
         prices = cut.prices_of
     rows = []
     for each in list_limits(limits, actions, n_decisions=contexts.n_customers, budget=budget):
-        expected = float((probabilities * _measure(each, scores, contexts)).sum())
+        expected = float((probabilities * measure_use(each, scores, contexts)).sum())
         for side, bound in (("most", each.most), ("least", each.least)):
             if np.isfinite(bound):
                 rows.append(
@@ -321,7 +321,20 @@ def describe_limits(
     return LimitUsage.validate(pl.DataFrame(rows, schema=LimitUsage.create_empty().schema))
 
 
-def _measure(limit: Limit, scores: Scores, contexts: Contexts) -> np.ndarray:
-    """Return what a limit counts of each customer's actions, shape (n, K)."""
+def measure_use(limit: Limit, scores: Scores, contexts: Contexts) -> np.ndarray:
+    """Return what a limit counts of each customer's actions, shape (n, K).
+
+    Parameters
+    ----------
+    limit
+        Of ``list_limits``.
+    scores, contexts
+        Of n customers.
+
+    Returns
+    -------
+    np.ndarray
+        Expected cost, or 1, where the action and the customer's lifecycle count; else 0.
+    """
     use = scores.cost_effect if limit.measure == "cost" else np.ones(scores.cost_effect.shape)
     return np.asarray(use * limit.actions * limit.segments[contexts.lifecycle_index][:, None])

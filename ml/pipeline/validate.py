@@ -23,11 +23,12 @@ from ml.ope.estimators import (
     weigh_decisions,
 )
 from ml.ope.evidence import gather_evidence
-from ml.ope.gate import GateEvidence, decide_promotion
+from ml.ope.gate import GateEvidence, LimitUse, decide_promotion
 from ml.ope.intervals import Estimate, estimate_mean
 from ml.ope.tuning import allow_for_bias, choose_by_validation
 from ml.pipeline.policies import AlignedPolicy, BudgetedPolicy, UpliftScorer
 from ml.pipeline.snapshots import Snapshot, find_most_offers
+from ml.pipeline.spending import list_limits, measure_use
 from ml.uplift.diagnostics import fit_best_linear_predictor
 
 CANDIDATE, CHAMPION, NO_OFFER = "candidate", "champion", "no_offer"
@@ -130,6 +131,7 @@ def evaluate_candidate(
         weighted,
         action_ids=candidate.actions.action_ids,
         policy=deployed[CANDIDATE],
+        limit_uses=_use_limits(candidate, deployed[CANDIDATE], logged, programme),
         promised=_promise(deployed[CANDIDATE], expected["net_value"]),
         programme=programme,
         gate_number=gate_number,
@@ -271,6 +273,7 @@ def _gather_evidence(
     *,
     action_ids: Sequence[str],
     policy: np.ndarray,
+    limit_uses: Sequence[LimitUse],
     promised: np.ndarray,
     programme: Programme,
     gate_number: int,
@@ -306,11 +309,31 @@ def _gather_evidence(
         promise_slope_high=slope.high if has_promise else None,
         budget_per_decision=programme.budget_per_decision,
         harm_tolerance=programme.harm_tolerance,
+        limit_uses=limit_uses,
         offer_share=float((1 - policy[:, 0]).mean()),
         logged_offer_share=find_most_offers(logged),
         is_randomisation_sound=is_randomisation_sound,
         has_feature_contract=has_feature_contract,
     )
+
+
+def _use_limits(
+    candidate: BudgetedPolicy, policy: np.ndarray, logged: LoggedDecisions, programme: Programme
+) -> list[LimitUse]:
+    """Return what the candidate is expected to use of every declared limit, per decision."""
+    if not programme.limits:
+        return []
+    scores = candidate.scorer.score(logged.contexts)
+    uses = []
+    for limit in list_limits(programme.limits, candidate.actions, n_decisions=1, budget=np.inf)[1:]:
+        used = (policy * measure_use(limit, scores, logged.contexts)).sum(axis=1)  # (n,)
+        use = estimate_mean(used, logged.customer)
+        uses += [
+            LimitUse(limit.name, use, bound, is_most)
+            for bound, is_most in ((limit.most, True), (limit.least, False))
+            if np.isfinite(bound)
+        ]
+    return uses
 
 
 def _promise(policy: np.ndarray, expected: np.ndarray) -> np.ndarray:

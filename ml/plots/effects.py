@@ -5,7 +5,7 @@ import polars as pl
 from matplotlib.figure import Figure
 
 from ml.core.schemas import LIFECYCLE_NAMES
-from ml.plots.drawing import BLUE, GREY, ORANGE
+from ml.plots.drawing import BLUE, GREY, ORANGE, draw_note
 
 
 def plot_effects(effects: pl.DataFrame, *, outcome: str, currency: str) -> Figure:
@@ -36,6 +36,54 @@ def plot_effects(effects: pl.DataFrame, *, outcome: str, currency: str) -> Figur
     axes.set_yticks(position, rows["action_id"].to_list())
     unit = "share of customers" if outcome == "visit" else f"{currency} per decision"
     axes.set_xlabel(f"effect on {outcome} against no-offer, {unit} (95 % interval)")
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def plot_portfolio(effects: pl.DataFrame, *, currency: str) -> Figure:
+    """Plot our programme's effect, another's, both together and their interaction.
+
+    Parameters
+    ----------
+    effects
+        PortfolioEffects rows.
+    currency
+        Unit.
+
+    Returns
+    -------
+    Figure
+        Net value per surface with 95 % intervals; what lies off 0 last can't be added up.
+    """
+    rows = effects.filter((pl.col("outcome") == "net_value") & pl.col("own").is_not_null())
+    if rows.is_empty():
+        return draw_note("no other programme, or none that left enough to chance beside ours")
+    parts = {
+        "own": "ours alone",
+        "other": "theirs alone",
+        "both": "both",
+        "interaction": "both beyond the sum",
+    }
+    names = [f"{surface}: {label}" for surface in rows["surface"] for label in parts.values()]
+    figure = Figure(figsize=(7.5, 0.4 * len(names) + 1.2), layout="constrained")
+    axes = figure.subplots()
+    place = len(names)
+    for row in rows.to_dicts():
+        is_nil = row["interaction_low"] <= 0 <= row["interaction_high"]
+        for name in parts:
+            place -= 1
+            is_off = name == "interaction" and not is_nil
+            axes.errorbar(
+                row[name],
+                place,
+                xerr=[[row[name] - row[f"{name}_low"]], [row[f"{name}_high"] - row[name]]],
+                fmt="o",
+                color=ORANGE if is_off else BLUE,
+                capsize=3,
+            )
+    axes.axvline(0, color="black", lw=0.8)
+    axes.set_yticks(range(len(names) - 1, -1, -1), names)
+    axes.set_xlabel(f"net value over neither, {currency} per decision (95 % interval)")
     axes.spines[["top", "right"]].set_visible(False)
     return figure
 

@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
 
-from ml.plots.drawing import BLUE, GREY, ORANGE
+from ml.plots.drawing import BLUE, GREY, ORANGE, draw_note
 
 
 def plot_policy_values(values: pl.DataFrame, *, currency: str) -> Figure:
@@ -133,4 +133,55 @@ def plot_gate(record: pl.DataFrame, *, harm_tolerance: float, currency: str) -> 
     )
     axes.set_xlabel(f"net value, candidate minus champion, {currency} per decision")
     axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def plot_groups(values: pl.DataFrame, *, currency: str) -> Figure:
+    """Plot what policies give and bring to each group of the protected attributes.
+
+    Parameters
+    ----------
+    values
+        GroupValues rows.
+    currency
+        Unit.
+
+    Returns
+    -------
+    Figure
+        Left: share of decisions with an offer; middle: cost; right: net value, with 95 % intervals.
+    """
+    if values.is_empty():
+        return draw_note("no attribute is declared protected, or its groups are too small")
+    groups = values.select("attribute", "group").unique(maintain_order=True)
+    figure = Figure(figsize=(11, 0.55 * groups.height + 1.5), layout="constrained")
+    panels = figure.subplots(1, 3, sharey=True)
+    position = np.arange(groups.height)[::-1]
+    for shift, name, colour in ((0.14, "champion", BLUE), (-0.14, "candidate", ORANGE)):
+        rows = groups.join(
+            values.filter(pl.col("policy") == name), on=["attribute", "group"], how="left"
+        )
+        panels[0].plot(rows["offer_share"], position + shift, "o", ms=4, color=colour, label=name)
+        for axes, reward in zip(panels[1:], ("cost", "net_value"), strict=True):
+            middle = rows[reward].to_numpy()
+            reach = np.abs(
+                np.vstack([middle - rows[f"{reward}_low"], rows[f"{reward}_high"] - middle])
+            )
+            axes.errorbar(
+                middle, position + shift, xerr=reach, fmt="o", ms=4, color=colour, capsize=2
+            )
+    for axes, label in zip(
+        panels,
+        (
+            "share with an offer",
+            f"cost, {currency} per decision",
+            f"net value over no-offer, {currency}",
+        ),
+        strict=True,
+    ):
+        axes.set_xlabel(label)
+        axes.axvline(0, color="black", lw=0.8)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].set_yticks(position, [f"{row[0]}: {row[1]}" for row in groups.iter_rows()])
+    panels[0].legend(frameon=False, fontsize=8)
     return figure

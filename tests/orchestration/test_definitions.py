@@ -27,6 +27,8 @@ GROUPS = {
         "action_catalogue",
         "randomisation_checks",
         "experiment_effects",
+        "portfolio_effects",
+        "boundary_effects",
     },
     "learn": {
         "lifecycle_rule",
@@ -35,9 +37,10 @@ GROUPS = {
         "action_plan",
         "learning_settings",
     },
-    "decide": {"assignment_table", "holdout"},
+    "decide": {"assignment_table", "holdout", "budget_ledger"},
     "validate": {
         "policy_values",
+        "group_values",
         "budget_curve",
         "evaluation_record",
         "champion",

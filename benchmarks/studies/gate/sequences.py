@@ -113,6 +113,7 @@ def judge(log: Log, *, gate_number: int) -> Judged:
         promise_slope=None,
         promise_slope_high=None,
         budget_per_decision=1.0,
+        limit_uses=(),
         harm_tolerance=0.05,
         offer_share=float((1 - policy[:, 0]).mean()),
         logged_offer_share=1.0,

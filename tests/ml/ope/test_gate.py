@@ -5,7 +5,7 @@ import pytest
 
 from ml.core.errors import SupportError
 from ml.ope.diagnostics import SupportReport, TailReport
-from ml.ope.gate import GateEvidence, decide_promotion, spend_error
+from ml.ope.gate import GateEvidence, LimitUse, decide_promotion, spend_error
 from ml.ope.intervals import Estimate, bound_by_likelihood
 
 SUPPORTED = SupportReport(
@@ -35,6 +35,7 @@ PROVEN = GateEvidence(
     support=SUPPORTED,
     tail=TailReport(1.0, 0.05, ()),
     lifecycle_differences={"activation": _estimate(0.5, 0.2), "habituation": _estimate(0, 0.2)},
+    limit_uses=(),
     harm_tolerance=0.05,
     offer_share=0.30,
     logged_offer_share=0.28,
@@ -50,6 +51,9 @@ def test_proof_passes_without_reasons():
     assert verdict.is_passed
     assert verdict.reasons == ()
     assert decide_promotion(replace(PROVEN, promise_slope=None, promise_slope_high=None)).is_passed
+    # Not proven beyond the bound: chance between customers, not the policy.
+    near = LimitUse("texts", _estimate(0.21, 0.01), 0.2, is_most=True)
+    assert decide_promotion(replace(PROVEN, limit_uses=(near,))).is_passed
 
 
 @pytest.mark.parametrize(
@@ -61,6 +65,8 @@ def test_proof_passes_without_reasons():
         ({"tail": TailReport(9.0, 0.3, ("tails too heavy: x",))}, "tails too heavy"),
         ({"lifecycle_differences": {"activation": _estimate(-0.5, 0.1)}}, "harm to lifecycle"),
         ({"promise_slope": 0.2, "promise_slope_high": 0.4}, "promises not kept"),
+        ({"limit_uses": (LimitUse("texts", _estimate(0.3, 0.01), 0.2, True),)}, "limit 'texts'"),
+        ({"limit_uses": (LimitUse("texts", _estimate(0.1, 0.01), 0.2, False),)}, "at least"),
         ({"offer_share": 0.4}, "sends more than the log supports"),
         ({"is_randomisation_sound": False}, "randomisation doubtful"),
         ({"has_feature_contract": False}, "features changed"),

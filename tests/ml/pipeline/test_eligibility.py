@@ -78,10 +78,10 @@ def test_cap_quiet_hours_and_withdrawn_offers_have_their_own_reasons():
     assert set(codes["email_ad"]) == {1}
     # Their only open channel is e-mail.
     assert set(codes["text_ad"]) == {2}
-    assert (pruned.codes[:, email] == np.where(full, 4, 0)).all()
+    assert (pruned.codes[:, email] == np.where(full, 5, 0)).all()
     open_all = replace(contexts, eligible=np.ones_like(contexts.eligible))
     _, quiet = _restrict(PROGRAMME, open_all, quiet_channels=["text"])
-    assert set(quiet.codes[:, ACTIONS.action_ids.index("text_ad")]) == {5}
+    assert set(quiet.codes[:, ACTIONS.action_ids.index("text_ad")]) == {6}
 
 
 def test_a_night_never_gives_what_a_rule_forbids_and_says_when_to_send(candidate):

@@ -1,0 +1,106 @@
+"""Validate: what policies give, cost and bring by group of a protected attribute."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import polars as pl
+
+from ml.core.programme import Attribute, Programme
+from ml.core.schemas import GroupValues
+from ml.ope.estimators import find_estimator, weigh_decisions
+from ml.ope.intervals import estimate_mean
+from ml.pipeline.policies import AlignedPolicy, BudgetedPolicy
+from ml.pipeline.snapshots import Snapshot
+from ml.pipeline.validate import CANDIDATE, CHAMPION, SingleAction, expect_rewards
+
+_LEAST_CUSTOMERS = 50
+_N_BINS = 4
+
+
+def value_groups(
+    snapshot: Snapshot,
+    *,
+    candidate: BudgetedPolicy,
+    champion: BudgetedPolicy,
+    programme: Programme,
+) -> pl.DataFrame:
+    """Return what both policies do to each group of every protected attribute.
+
+    No model sees a protected attribute; what correlates with it, it does. Valued by DR on the
+    evaluation customers, as deployed, over no-offer, intervals clustered by customer.
+
+    Parameters
+    ----------
+    snapshot
+        The log.
+    candidate, champion
+        Policies; the candidate's heads are the outcome model.
+    programme
+        Declares what is protected; numbers are split in quarters.
+
+    Returns
+    -------
+    pl.DataFrame
+        GroupValues rows; groups of fewer than 50 customers are left out.
+    """
+    logged, contribute = snapshot.evaluation, find_estimator("dr").contribute
+    expected = expect_rewards(candidate, logged)
+    rewards = {"value": logged.value, "cost": logged.cost, "net_value": logged.net_value}
+
+    def contributions(policy: np.ndarray, reward: str) -> np.ndarray:
+        decisions = weigh_decisions(
+            rewards[reward],
+            policy=policy,
+            action=logged.action,
+            propensity=logged.propensity,
+            expected_reward=expected[reward],
+        )
+        return contribute(decisions, np.inf)
+
+    nothing = SingleAction(0).probabilities(logged.contexts)
+    base = {reward: contributions(nothing, reward) for reward in rewards}
+    groups = [
+        (each.name, group, rows)
+        for each in programme.attributes
+        if each.is_protected
+        for group, rows in _split(logged.contexts.frame, each)
+        if len(np.unique(logged.customer[rows])) >= _LEAST_CUSTOMERS
+    ]
+    rows: list[dict[str, object]] = []
+    for name, policy in ((CHAMPION, champion), (CANDIDATE, candidate)):
+        seen = AlignedPolicy(policy, candidate.actions, programme)
+        deployed = seen.probabilities(logged.contexts)
+        gains = {reward: contributions(deployed, reward) - base[reward] for reward in rewards}
+        for attribute, group, members in groups:
+            row: dict[str, object] = {
+                "policy": name,
+                "attribute": attribute,
+                "group": group,
+                "n_decisions": int(members.sum()),
+                "offer_share": float((1 - deployed[members, 0]).mean()),
+            }
+            for reward, gain in gains.items():
+                estimate = estimate_mean(gain[members], logged.customer[members])
+                row |= {
+                    reward: estimate.value,
+                    f"{reward}_low": estimate.low,
+                    f"{reward}_high": estimate.high,
+                }
+            rows.append(row)
+    return GroupValues.validate(pl.DataFrame(rows, schema=GroupValues.create_empty().schema))
+
+
+def _split(frame: pl.DataFrame, attribute: Attribute) -> Iterator[tuple[str, np.ndarray]]:
+    """Return an attribute's groups and their rows, unknown as a group of its own."""
+    text = frame["attributes"].str.json_path_match(f"$['{attribute.name}']")
+    if attribute.kind == "category":
+        values = text.fill_null("unknown")
+    else:
+        number = text.cast(pl.Float64, strict=False)
+        known = number.drop_nulls().to_numpy()
+        inner: list[float] = []
+        if len(known):
+            inner = np.unique(np.quantile(known, np.arange(1, _N_BINS) / _N_BINS)).tolist()
+        values = number.cut(inner).cast(pl.String).fill_null("unknown")
+    for group in sorted(values.unique().to_list()):
+        yield group, (values == group).to_numpy()
