@@ -262,15 +262,38 @@ def _guess(
         return 0.0, np.inf
     rows = np.random.default_rng(n).integers(n, size=n_sampled)
     own = weights if len(weights) == 1 else weights[rows]
-    steps = _screen(reward[rows], cost[rows], own, 0.0, np.inf)
+    return guess_prices(reward[rows], cost[rows], budget=budget * n_sampled / n, weights=own)
+
+
+def guess_prices(
+    reward: np.ndarray, cost: np.ndarray, *, budget: float, weights: np.ndarray | None = None
+) -> tuple[float, float]:
+    """Return prices between which the budget of everybody ends, by a sample of them.
+
+    Parameters
+    ----------
+    reward, cost : shape (m, K)
+        Of the sample; reward -inf where an action may not be taken.
+    budget
+        The sample's share of the budget.
+    weights : shape (m,) or (1,), optional
+        As for ``solve_budget``.
+
+    Returns
+    -------
+    tuple
+        The budget's price in the sample lies three standard deviations inside; it may be wrong.
+    """
+    own = np.ones(1) if weights is None else weights
+    n_sampled = len(reward)
+    steps = _screen(reward, cost, own, 0.0, np.inf)
     spend = steps.cost + np.cumsum(steps.added)
-    aim = budget * n_sampled / n
     chosen = steps.chosen.copy()
-    reached = int(np.searchsorted(spend, aim))
+    reached = int(np.searchsorted(spend, budget))
     chosen[steps.place[:reached]] = steps.action[:reached]
-    costs = own * cost[rows][np.arange(n_sampled), chosen]
+    costs = own * cost[np.arange(n_sampled), chosen]
     reach = _SAMPLE_DEVIATIONS * float(costs.std()) * np.sqrt(n_sampled)
-    first, last = np.searchsorted(spend, [aim - reach, aim + reach])
+    first, last = np.searchsorted(spend, [budget - reach, budget + reach])
     high = float(steps.price[first - 1]) if first > 0 else np.inf
     low = float(steps.price[last]) if last < len(steps.price) else 0.0
     return low, high

@@ -151,8 +151,9 @@ def walk(
         while True:
             best, best_slope = -1, low
             for action in range(reward.shape[1]):
-                step = cost[row, action] - cost[row, here]
-                gain = reward[row, action] - reward[row, here]
+                # In double precision, so that a step's price is where choices change.
+                step = np.float64(cost[row, action]) - np.float64(cost[row, here])
+                gain = np.float64(reward[row, action]) - np.float64(reward[row, here])
                 if step > 0 and gain > best_slope * step:
                     best, best_slope = action, gain / step
                 elif (

@@ -85,7 +85,9 @@ def fit_candidate(
         progress=progress,
     )
     scorer = UpliftScorer(
-        heads, fallback_cost=actions.face_values + actions.message_costs, guardrails=rails
+        heads,
+        fallback_cost=actions.face_values + actions.message_costs,
+        guardrails=replace(rails, caution=heads.caution),
     )
     least = find_least_reward(scorer, snapshot)
     return set_up_policy(

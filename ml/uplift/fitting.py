@@ -1,7 +1,7 @@
 """Fitting uplift heads: candidates on trial, the winners fitted on resamples of customers."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -12,7 +12,7 @@ from ml.core.errors import SupportError
 from ml.core.hashing import hash_text
 from ml.core.logged import LoggedDecisions
 from ml.uplift.calibration import Calibration, apply_calibrations, prove_means
-from ml.uplift.ensemble import Ensemble, fit_ensemble, resample_customers
+from ml.uplift.caution import settle_caution
 from ml.uplift.forest import score_forests
 from ml.uplift.heads import OUTCOMES, LifecycleHead, OutcomeHead, OutcomeModel, UpliftHeads
 from ml.uplift.learners import find_learner
@@ -28,10 +28,9 @@ from ml.uplift.selection import (
 )
 from ml.uplift.trees import TreeSettings, fit_forest
 from ml.uplift.trial import CONSTANT, Confirm, OutcomeTrial, run_trial
+from ml.uplift.winners import Progress, fit_winners, name_ensemble
 
 PERSONALISING_LEVEL = 0.10
-
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -169,9 +168,18 @@ def fit_uplift_heads(
         _describe_head(name, support[name], is_proven, trials, chosen, calibrations)
         for name in support
     )
-    return UpliftHeads(
+    fitted = UpliftHeads(
         heads=heads,
-        ensembles=_fit_winners(trials, chosen, logged, settings, seed, progress),
+        ensembles=fit_winners(
+            trials,
+            chosen,
+            logged.customer,
+            trees=settings.trees,
+            n_members=settings.n_members,
+            n_threads=settings.threads,
+            seed=seed,
+            progress=progress,
+        ),
         outcome_model=_fit_outcome_model(trials["value"].sample, settings.trees),
         descriptors=trials["value"].sample.descriptors,
         feature_names=logged.contexts.feature_names,
@@ -184,6 +192,20 @@ def fit_uplift_heads(
             actions=actions,
             seed=seed,
         ),
+    )
+    if operate is None:
+        return fitted
+    confirm = _confirm_by_policy(operate, trials, chosen["cost"], logged)
+    return settle_caution(
+        fitted,
+        trials["value"],
+        chosen["value"],
+        confirm,
+        trees=settings.trees,
+        n_members=settings.n_members,
+        n_threads=settings.threads,
+        seed=seed,
+        progress=progress,
     )
 
 
@@ -331,51 +353,13 @@ def _describe_head(
         outcomes[outcome] = OutcomeHead(
             candidate=chosen[outcome][name],
             mixture={
-                _name_ensemble(outcome, name, candidate): weight
+                name_ensemble(outcome, name, candidate): weight
                 for candidate, weight in trial.resolve(name, chosen[outcome][name]).items()
             },
             calibrations=own,
             effect=np.where(is_supported, effects.mean(axis=0), 0.0),
         )
     return LifecycleHead(name, support.n_rows, refusals, outcomes)
-
-
-def _name_ensemble(outcome: str, lifecycle: str, candidate: str) -> str:
-    """Return the name of a fitted ensemble; pooled ones are shared by lifecycles."""
-    learner, _, own = candidate.partition(", ")
-    return f"{outcome}-{learner}-{lifecycle if own else 'pooled'}"
-
-
-def _fit_winners(
-    trials: Mapping[str, OutcomeTrial],
-    chosen: Mapping[str, Mapping[str, str]],
-    logged: LoggedDecisions,
-    settings: LearningSettings,
-    seed: int,
-    progress: Progress,
-) -> dict[str, Ensemble]:
-    """Fit the chosen candidates on resamples of all training customers."""
-    resamples = resample_customers(logged.customer, n_members=settings.n_members, seed=seed)
-    ensembles: dict[str, Ensemble] = {}
-    for outcome, trial in trials.items():
-        for lifecycle, winner in chosen[outcome].items():
-            for candidate in trial.resolve(lifecycle, winner):
-                name = _name_ensemble(outcome, lifecycle, candidate)
-                if name in ensembles:
-                    continue
-                learner, _, own = candidate.partition(", ")
-                sample = trial.sample
-                if own:
-                    sample = sample.restrict(trial.judged.lifecycle == lifecycle)
-                ensembles[name] = fit_ensemble(
-                    find_learner(learner),
-                    sample,
-                    settings=settings.trees,
-                    resamples=resamples,
-                    n_threads=settings.threads,
-                )
-                progress(f"{outcome}: {candidate} fitted on {settings.n_members} resamples")
-    return ensembles
 
 
 def _fit_outcome_model(sample: Sample, settings: TreeSettings) -> OutcomeModel:

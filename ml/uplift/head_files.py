@@ -16,7 +16,7 @@ from ml.uplift.forest import Forest
 from ml.uplift.heads import LifecycleHead, OutcomeHead, OutcomeModel, UpliftHeads
 from ml.uplift.learners import find_learner
 from ml.uplift.personas import PERSONAS
-from ml.uplift.report import BINS, CURVES, EFFICIENCY, RANKING, HeadReport
+from ml.uplift.report import BINS, CAUTION, CURVES, EFFICIENCY, RANKING, HeadReport
 from ml.uplift.trial import EVIDENCE
 
 _REPORT = {
@@ -26,6 +26,7 @@ _REPORT = {
     "efficiency": EFFICIENCY,
     "personas": PERSONAS,
     "curves": CURVES,
+    "caution": CAUTION,
 }
 
 
@@ -50,6 +51,7 @@ def save_heads(heads: UpliftHeads, folder: Path) -> None:
         "descriptors": heads.descriptors.tolist(),
         "feature_names": heads.feature_names,
         "schema_hash": heads.schema_hash,
+        "caution": heads.caution,
         "ensembles": {
             name: {
                 "learner": ensemble.learner.name,
@@ -114,6 +116,7 @@ def load_heads(folder: Path) -> UpliftHeads:
         feature_names=tuple(summary["feature_names"]),
         schema_hash=summary["schema_hash"],
         report=_read_report(folder / "report.json"),
+        caution=summary["caution"],
     )
 
 

@@ -89,7 +89,8 @@ class OutcomeModel:
 class UpliftHeads:
     """Fitted learners, and which serves which lifecycle.
 
-    ``descriptors`` has shape (K, p); ``report`` serves people, not predictions.
+    ``descriptors`` has shape (K, p); ``caution``: standard deviations that a policy should take off
+    value effects; ``report`` serves people, not predictions.
     """
 
     heads: tuple[LifecycleHead, ...]
@@ -99,6 +100,7 @@ class UpliftHeads:
     feature_names: tuple[str, ...]
     schema_hash: str
     report: HeadReport
+    caution: float = 0.0
 
     @property
     def n_actions(self) -> int:

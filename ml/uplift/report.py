@@ -1,7 +1,7 @@
 """What a training found out about its heads: why each learner serves, and how right it is."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
@@ -50,6 +50,13 @@ CURVES = {
     "risk_difference": pl.Float64,
     "standard_error": pl.Float64,
 }
+CAUTION = {
+    "caution": pl.Float64,
+    "policy_value": pl.Float64,
+    "difference": pl.Float64,
+    "standard_error": pl.Float64,
+    "is_chosen": pl.Boolean,
+}
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,8 @@ class HeadReport:
     value by decile of the predicted one, ``EFFICIENCY``. ``personas``: who is persuaded by each
     offer, ``ml.uplift.personas.PERSONAS``. ``curves``: whether an increasing curve would calibrate
     better than the line that serves, per family, ``CURVES``; below 0, beyond twice its error: yes.
+    ``caution``: what policies are worth that take so many standard deviations over resamples off
+    value effects, incremental net value per decision, beside the usual caution's, ``CAUTION``.
     """
 
     evidence: pl.DataFrame
@@ -70,6 +79,7 @@ class HeadReport:
     efficiency: pl.DataFrame
     personas: pl.DataFrame
     curves: pl.DataFrame
+    caution: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=CAUTION))
 
 
 def report_heads(

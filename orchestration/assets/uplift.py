@@ -191,6 +191,7 @@ def uplift_heads(
             "heads": tabulate(heads),
             "candidates": tabulate(report.evidence),
             "ranking": tabulate(report.ranking),
+            "caution": tabulate(report.caution),
             "predicted_against_realised": embed_figure(calibration),
             "efficiency": tabulate(report.efficiency),
             "personas": embed_figure(personas),
