@@ -72,7 +72,7 @@ def assign_parquet(
     BudgetError
         If even the cheapest actions cost more than the budget, or a number is missing.
     """
-    file = pq.ParquetFile(path)
+    file = pq.ParquetFile(path, pre_buffer=False)
     n_rows = file.metadata.num_rows
     missing = sorted(set(_name_columns(actions)) - set(file.schema_arrow.names))
     if missing:
@@ -147,8 +147,11 @@ def _screen(
 
 def _scan(file: pq.ParquetFile, actions: Sequence[str]) -> Iterator[Block]:
     """Return rewards and costs block by block, (m, K)."""
-    for batch in file.iter_batches(ROWS_AT_ONCE, columns=_name_columns(actions)):
-        yield _read_block(batch, actions)
+    columns = _name_columns(actions)
+    # Group by group: what was read of the others is let go.
+    for group in range(file.metadata.num_row_groups):
+        for batch in file.iter_batches(ROWS_AT_ONCE, row_groups=[group], columns=columns):
+            yield _read_block(batch, actions)
 
 
 def _name_columns(actions: Sequence[str]) -> list[str]:

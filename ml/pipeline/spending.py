@@ -18,7 +18,7 @@ from ml.pipeline.policies import BudgetedPolicy, Scores
 
 BUDGET = "budget"
 RESERVE_DEVIATIONS = 3.0
-_TIGHTENINGS, _LOOSENINGS, _SPENT = 20, 4, 0.9995
+_TIGHTENINGS, _LOOSENINGS = 20, 6
 
 
 def spend(
@@ -118,32 +118,44 @@ def spend(
             deviations=deviations,
         )
         available.append(each.most - reserve * n / n_night)
-    loosened: BudgetedPolicy | None = None
-    over: list[str] = []
-    n_loosened = 0
+
+    def use_of(solved: BudgetedPolicy) -> list[float]:
+        probabilities = solved.mix(scores, contexts)
+        return [float((probabilities * use).sum()) for use in measured]
+
+    spent = solve(available)
+    totals = use_of(spent)
     for tightening in range(_TIGHTENINGS):
-        spent = solve(available)
-        probabilities = spent.mix(scores, contexts)
-        totals = [float((probabilities * use).sum()) for use in measured]
-        over = [each.name for each, use in zip(uses, totals, strict=True) if use > each.most]
-        if not over and (
-            deviations > 0 or n_loosened == _LOOSENINGS or totals[0] >= _SPENT * uses[0].most
-        ):
-            return spent
-        if not over:
-            # Nothing is held back for chance: what the others leave of the budget is spent too.
-            loosened, n_loosened = spent, n_loosened + 1
-            available = [available[0] + 0.9 * (uses[0].most - totals[0]), *available[1:]]
-            continue
-        if loosened is not None:
-            return loosened
+        if all(total <= each.most for each, total in zip(uses, totals, strict=True)):
+            break
         # Less by what is over, and a little more each time: a step may be coarse.
         margin = 1 - 0.001 * 1.5**tightening
         available = [
-            max(most * margin * min(1.0, each.most / use), 0.0) if use > each.most else most
-            for each, use, most in zip(uses, totals, available, strict=True)
+            max(most * margin * min(1.0, each.most / total), 0.0) if total > each.most else most
+            for each, total, most in zip(uses, totals, available, strict=True)
         ]
-    raise BudgetError(f"no price keeps the expected use within: {', '.join(over)}")
+        spent = solve(available)
+        totals = use_of(spent)
+    over = [each.name for each, total in zip(uses, totals, strict=True) if total > each.most]
+    if over:
+        raise BudgetError(f"no price keeps the expected use within: {', '.join(over)}")
+    if deviations > 0:
+        return spent
+    # Nothing is held back for chance: what the customers that the prices weren't solved on leave
+    # is spent too, as far as everybody together stays within.
+    step = 1.0
+    for _ in range(_LOOSENINGS):
+        more = [
+            most + step * (each.most - total) if np.isfinite(each.most) else most
+            for each, total, most in zip(uses, totals, available, strict=True)
+        ]
+        looser = solve(more)
+        tried = use_of(looser)
+        if any(total > each.most for each, total in zip(uses, tried, strict=True)):
+            step /= 2
+        else:
+            spent, totals, available = looser, tried, more
+    return spent
 
 
 def hold_back(

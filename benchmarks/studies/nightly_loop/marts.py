@@ -208,6 +208,33 @@ class LoopMarts:
             pl.Series("cost", self._paid[rows, start] / _CENTS + message),
         )
 
+    def account(self, log: pl.DataFrame, night: int) -> pl.DataFrame:
+        """Return matured decisions with their value over the accounting horizon, where it is over.
+
+        Parameters
+        ----------
+        log
+            Rows of ``build_outcomes``, of any days.
+        night
+            Day number; everything delivered for it has been absorbed.
+
+        Returns
+        -------
+        pl.DataFrame
+            ``log`` with is_accounting_matured and accounting_value.
+        """
+        programme = self._programme
+        rows, start = _rows(log), self._days(log["decided_at"]) + self._offset
+        total = np.zeros((self._spend.shape[0], self._spend.shape[1] + 1), dtype=np.int64)
+        np.cumsum(self._spend, axis=1, out=total[:, 1:])
+        cents = total[rows, start + programme.accounting_horizon_days] - total[rows, start]
+        closed = programme.accounting_horizon_days + programme.settlement_days
+        per_mille = round(programme.margin * 1000)
+        return log.with_columns(
+            pl.Series("is_accounting_matured", start - self._offset + closed <= night),
+            pl.Series("accounting_value", cents * per_mille / (_CENTS * 1000)),
+        )
+
     def _describe_channels(self, rows: np.ndarray) -> pl.Series:
         """Return comma-separated open channels, in the alphabet's order."""
         order = sorted(CHANNELS)

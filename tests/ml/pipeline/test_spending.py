@@ -29,7 +29,7 @@ MORE = LimitRule(
     measure="offers",
     channels=("email",),
     lifecycles=("resurrection",),
-    least_per_decision=0.18,
+    least_per_decision=0.16,
 )
 
 
@@ -83,12 +83,12 @@ def test_a_night_keeps_every_limit_in_expectation(candidate):
 
 
 def test_a_floor_is_kept_though_it_costs_value(candidate):
-    poor = {"budget_per_decision": 0.15}
+    poor = {"budget_per_decision": 0.12}
     free, night = _decide(candidate, (), **poor), _decide(candidate, (MORE,), **poor)
     n = night.assignments.height
-    assert _count(free, MORE) < 0.17 * n
+    assert _count(free, MORE) < 0.14 * n
     # It holds on the customers that the price is solved on, and nearly so on all.
-    assert _count(night, MORE) == pytest.approx(0.18 * n, rel=0.03)
+    assert _count(night, MORE) == pytest.approx(0.16 * n, rel=0.04)
     assert night.expected_cost <= night.budget
 
 
