@@ -149,7 +149,7 @@ def live_seed(seed: int, n_nights: int, n_customers: int) -> pl.DataFrame:
     programme = replace(config.programme, limits=(_CAP,))
     world = World(config)
     morning, marts, system = _warm_up(world, n_nights=n_nights)
-    snapshot = take_snapshot(pl.concat(system._log), programme=programme, actions=marts.actions)
+    snapshot = take_snapshot(system.read_log(), programme=programme, actions=marts.actions)
     uplift = fit_candidate(snapshot, programme=programme, actions=marts.actions)
     rule = fit_lifecycle_rule(snapshot, programme=programme, actions=marts.actions)
     contenders: list[_Night | _Pipeline] = [

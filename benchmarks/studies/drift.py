@@ -89,9 +89,7 @@ def live_seed(seed: int, n_nights: int, n_customers: int) -> pl.DataFrame:
     policy = system.candidate
     if policy is None:
         raise AssertionError("training fits a candidate")
-    snapshot = take_snapshot(
-        pl.concat(system._log), programme=calm.programme, actions=marts.actions
-    )
+    snapshot = take_snapshot(system.read_log(), programme=calm.programme, actions=marts.actions)
     reference = estimate_experiment_effects(snapshot.everything, actions=marts.actions)
     frames = [_watch_experiment(replace(calm, drifts=find_world("bakery+propensities").drifts))]
     for drift in ("none", "costs", "tastes", "wear_out"):

@@ -30,7 +30,7 @@ from ml.ope.intervals import estimate_mean
 from ml.pipeline.learn import fit_candidate, fit_lifecycle_rule, freeze_cut
 from ml.pipeline.policies import BudgetedPolicy
 from ml.pipeline.snapshots import Snapshot, take_snapshot
-from ml.pipeline.validate import SingleAction, expect_rewards
+from ml.pipeline.validate import SingleAction, expect_rewards, realise_rewards
 from ml.simulate.world import World, WorldState
 from ml.simulate.worlds import find_world
 
@@ -119,9 +119,7 @@ def live_seed(seed: int, n_nights: int, n_customers: int) -> pl.DataFrame:
     config = replace(find_world("bakery"), n_customers=n_customers, seed=seed)
     world = World(config)
     morning, marts, system = _warm_up(world, n_nights=n_nights)
-    snapshot = take_snapshot(
-        pl.concat(system._log), programme=config.programme, actions=marts.actions
-    )
+    snapshot = take_snapshot(system.read_log(), programme=config.programme, actions=marts.actions)
     uplift = fit_candidate(snapshot, programme=config.programme, actions=marts.actions)
     policies = _make_policies(snapshot, marts, config.programme, uplift)
     valued = _value(snapshot, policies, uplift)
@@ -164,13 +162,14 @@ def _value(
 ) -> dict[str, dict[str, float]]:
     """Return each policy's one-step net value over no-offer, by DR, and how much it sends."""
     logged, contribute = snapshot.evaluation, find_estimator("dr").contribute
+    realised = realise_rewards(uplift, logged)["net_value"]
     expected = expect_rewards(uplift, logged)["net_value"]
     sent = float((logged.action > 0).mean())
 
     def contributions(policy: Policy) -> tuple[np.ndarray, float]:
         chances = policy.probabilities(logged.contexts)
         decisions = weigh_decisions(
-            logged.net_value,
+            realised,
             policy=chances,
             action=logged.action,
             propensity=logged.propensity,

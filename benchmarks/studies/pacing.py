@@ -126,9 +126,7 @@ def _fit_policy(n_customers: int) -> BudgetedPolicy:
     """Return the uplift policy that decides every life, once per process."""
     config = replace(_configure(n_customers), seed=_FITTED_ON)
     _, marts, system = _warm_up(World(config), n_nights=1)
-    snapshot = take_snapshot(
-        pl.concat(system._log), programme=config.programme, actions=marts.actions
-    )
+    snapshot = take_snapshot(system.read_log(), programme=config.programme, actions=marts.actions)
     return fit_candidate(snapshot, programme=config.programme, actions=marts.actions)
 
 

@@ -71,6 +71,7 @@ class Programme:
     eligibility: Eligibility | None = None
     most_offers_28d: int | None = None
     most_cost_per_value: float | None = None
+    later_value_weight: float = 1.0
     least_return: float = 0.0
     has_monotone_depths: bool = False
     audience: tuple[float, float] = (0.0, 1.0)
@@ -122,6 +123,7 @@ class Programme:
                 self.most_cost_per_value is not None and not self.most_cost_per_value > 0,
                 "most_cost_per_value must be positive",
             ),
+            (not 0 <= self.later_value_weight <= 1, "later_value_weight must lie in [0, 1]"),
             (not self.least_return >= 0, "least_return must not be negative"),
             (
                 len(self.audience) != 2 or not 0 <= self.audience[0] < self.audience[1] <= 1,

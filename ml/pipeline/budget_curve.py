@@ -11,7 +11,7 @@ from ml.ope.intervals import estimate_mean
 from ml.pipeline.learn import freeze_cut
 from ml.pipeline.policies import AlignedPolicy, BudgetedPolicy
 from ml.pipeline.snapshots import Snapshot
-from ml.pipeline.validate import SingleAction, expect_rewards
+from ml.pipeline.validate import SingleAction, expect_rewards, realise_rewards
 
 SHARES = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0)
 
@@ -50,7 +50,7 @@ def trace_budget(
     logged, trained = snapshot.evaluation, snapshot.training.contexts
     expected = expect_rewards(candidate, logged)
     contribute = find_estimator("dr").contribute
-    rewards = {"net_value": logged.net_value, "cost": logged.cost}
+    rewards = realise_rewards(candidate, logged)
 
     def value(policy: np.ndarray, reward: str) -> np.ndarray:
         decisions = weigh_decisions(

@@ -11,7 +11,7 @@ from ml.ope.estimators import find_estimator, weigh_decisions
 from ml.ope.intervals import estimate_mean
 from ml.pipeline.policies import AlignedPolicy, BudgetedPolicy
 from ml.pipeline.snapshots import Snapshot
-from ml.pipeline.validate import CANDIDATE, CHAMPION, SingleAction, expect_rewards
+from ml.pipeline.validate import CANDIDATE, CHAMPION, SingleAction, expect_rewards, realise_rewards
 
 _LEAST_CUSTOMERS = 50
 _N_BINS = 4
@@ -45,7 +45,7 @@ def value_groups(
     """
     logged, contribute = snapshot.evaluation, find_estimator("dr").contribute
     expected = expect_rewards(candidate, logged)
-    rewards = {"value": logged.value, "cost": logged.cost, "net_value": logged.net_value}
+    rewards = realise_rewards(candidate, logged)
 
     def contributions(policy: np.ndarray, reward: str) -> np.ndarray:
         decisions = weigh_decisions(

@@ -55,6 +55,7 @@ def compare_horizons(candidate: BudgetedPolicy, logged: LoggedDecisions) -> pl.D
         return pl.DataFrame(schema=HORIZONS)
     frame = passed.contexts.frame
     expected = expect_rewards(candidate, passed)
+    expected["net_value"] = expected["value"] - expected["cost"]
     realised = {
         "value": (passed.value, frame["accounting_value"].to_numpy()),
         "cost": (passed.cost, frame["accounting_cost"].to_numpy()),

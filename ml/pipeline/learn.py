@@ -14,6 +14,7 @@ from ml.core.logged import LoggedDecisions
 from ml.core.programme import Programme
 from ml.core.rules import LimitRule
 from ml.ope.estimators import contrast_actions
+from ml.pipeline.later import estimate_later_effects
 from ml.pipeline.policies import (
     BudgetedPolicy,
     Guardrails,
@@ -64,11 +65,15 @@ def fit_candidate(
         else (),
     )
 
+    later = estimate_later_effects(
+        snapshot.training, actions=actions, weight=programme.later_value_weight
+    )
+
     def operate(
         value_effect: np.ndarray, cost_effect: np.ndarray, eligible: np.ndarray
     ) -> np.ndarray:
         """Spend the budget per decision on the best net value effects, without exploration."""
-        reward = rails.reward(value_effect, cost_effect)
+        reward = rails.reward(value_effect + later.per_action, cost_effect)
         allowed = eligible & (reward > 0)
         allowed[:, 0] = True
         budget = programme.budget_per_decision * len(reward)
@@ -87,6 +92,7 @@ def fit_candidate(
     scorer = UpliftScorer(
         heads,
         fallback_cost=actions.face_values + actions.message_costs,
+        later_effect=later.per_action,
         guardrails=replace(rails, caution=heads.caution),
     )
     least = find_least_reward(scorer, snapshot)

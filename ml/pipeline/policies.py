@@ -120,12 +120,15 @@ class UpliftScorer:
     """Net value effect per customer and action; pairs that can't pay are pruned.
 
     ``fallback_cost``, shape (K,), stands for the cost of actions without a supported head, which
-    exploration still takes. Offers whose reward is not above ``least_reward``, currency, are pruned
-    too: it keeps the policy from sending more than the log ever did.
+    exploration still takes. ``later_effect``, shape (K,): what each action brings after the
+    learning horizon, which the objective counts. Offers whose reward is not above
+    ``least_reward``, currency, are pruned too: it keeps the policy from sending more than the log
+    ever did.
     """
 
     heads: UpliftHeads
     fallback_cost: np.ndarray
+    later_effect: np.ndarray
     least_reward: float = 0.0
     guardrails: Guardrails = Guardrails()
 
@@ -141,13 +144,13 @@ class UpliftScorer:
             order_by_depth(effect, rails.depths, effects.supported)
             for effect in (effects.value_effect, effects.cost_effect)
         )
-        bound = value - rails.caution * effects.value_spread
+        bound = value + self.later_effect - rails.caution * effects.value_spread
         reward = rails.reward(bound, own_cost)
         pruned = PrunedPairs(*reward.shape)
         prune_by_economics(
             pruned,
             value_bound=bound,
-            value_effect=value,
+            value_effect=value + self.later_effect,
             cost_effect=own_cost,
             supported=effects.supported,
             reward=reward,

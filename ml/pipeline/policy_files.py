@@ -51,6 +51,7 @@ def save_policy(policy: BudgetedPolicy, folder: Path) -> str:
         save_heads(policy.scorer.heads, folder / "heads")
         scorer = {
             "fallback_cost": policy.scorer.fallback_cost.tolist(),
+            "later_effect": policy.scorer.later_effect.tolist(),
             "least_reward": policy.scorer.least_reward,
             "guardrails": asdict(policy.scorer.guardrails),
         }
@@ -117,6 +118,7 @@ def load_policy(folder: Path) -> BudgetedPolicy:
         scorer = UpliftScorer(
             load_heads(folder / "heads"),
             np.array(values["fallback_cost"]),
+            np.array(values["later_effect"]),
             values["least_reward"],
             Guardrails(**{**rails, "depths": tuple(map(tuple, rails["depths"]))}),
         )

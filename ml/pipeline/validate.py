@@ -125,7 +125,7 @@ def evaluate_candidate(
     policies |= {CHAMPION: seen_champion, CANDIDATE: candidate}
     deployed = {name: policy.probabilities(logged.contexts) for name, policy in policies.items()}
     expected = expect_rewards(candidate, logged)
-    weighted = _weigh_all(logged, deployed, expected)
+    weighted = _weigh_all(logged, deployed, realise_rewards(candidate, logged), expected)
     evidence = _gather_evidence(
         logged,
         weighted,
@@ -185,10 +185,10 @@ def evaluate_candidate(
 def _weigh_all(
     logged: LoggedDecisions,
     deployed: Mapping[str, np.ndarray],
+    rewards: Mapping[str, np.ndarray],
     expected: Mapping[str, np.ndarray],
 ) -> dict[tuple[str, str], WeightedDecisions]:
     """Return the decisions under every policy and reward."""
-    rewards = {"value": logged.value, "cost": logged.cost, "net_value": logged.net_value}
     return {
         (name, reward): weigh_decisions(
             rewards[reward],
@@ -341,6 +341,36 @@ def _promise(policy: np.ndarray, expected: np.ndarray) -> np.ndarray:
     return np.asarray((policy * (expected - expected[:, :1])).sum(axis=1))
 
 
+def realise_rewards(candidate: BudgetedPolicy, logged: LoggedDecisions) -> dict[str, np.ndarray]:
+    """Return what each decision brought by reward, shape (n,): the objective that is judged.
+
+    Net value is value - cost over the learning horizon, plus what the taken action's family is
+    proven to bring after it: one objective for training, gate and allocation. The estimate is of
+    training customers and taken as fixed.
+
+    Parameters
+    ----------
+    candidate
+        Its later effects hold for every policy that it is compared with.
+    logged
+        Decisions.
+
+    Returns
+    -------
+    dict
+        Names of ``REWARDS`` to arrays, currency.
+    """
+    net_value = logged.net_value + _later_of(candidate)[logged.action]
+    return {"value": logged.value, "cost": logged.cost, "net_value": net_value}
+
+
+def _later_of(candidate: BudgetedPolicy) -> np.ndarray:
+    """Return what the candidate's objective counts after the learning horizon, shape (K,)."""
+    if isinstance(candidate.scorer, UpliftScorer):
+        return candidate.scorer.later_effect
+    return np.zeros(candidate.actions.n_actions)
+
+
 def expect_rewards(candidate: BudgetedPolicy, logged: LoggedDecisions) -> dict[str, np.ndarray]:
     """Return the outcome model's mean of each reward, shape (n, K), for the DR estimator.
 
@@ -361,7 +391,7 @@ def expect_rewards(candidate: BudgetedPolicy, logged: LoggedDecisions) -> dict[s
         return {reward: np.zeros(shape) for reward in REWARDS}
     effects = candidate.scorer.heads.predict(logged.contexts)
     value, cost = effects.expected_value, effects.cost_effect
-    return {"value": value, "cost": cost, "net_value": value - cost}
+    return {"value": value, "cost": cost, "net_value": value - cost + _later_of(candidate)}
 
 
 def verify_promotion(

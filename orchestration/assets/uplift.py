@@ -9,6 +9,7 @@ from dataclasses import asdict
 import dagster as dg
 
 from ml.pipeline.horizons import compare_horizons
+from ml.pipeline.later import estimate_later_effects
 from ml.pipeline.learn import (
     describe_heads,
     fit_candidate,
@@ -175,6 +176,9 @@ def uplift_heads(
                 for horizon in ("learning", "accounting")
             }
         )
+        later = estimate_later_effects(
+            snapshot.training, actions=actions, weight=settings.later_value_weight
+        )
         registered = registry.register(
             candidate,
             programme=settings,
@@ -197,6 +201,7 @@ def uplift_heads(
             "personas": embed_figure(personas),
             "curve_against_line": tabulate(report.curves),
             "horizons": tabulate(horizons),
+            "after_the_learning_horizon": tabulate(later.table),
             "effects": embed_figure(figure),
         },
         data_version=dg.DataVersion(registered.policy_hash),

@@ -122,6 +122,7 @@ class System:
         self.rule: BudgetedPolicy | None = None
         self.gates: list[Gate] = []
         self._log: list[pl.DataFrame] = []
+        self._accounted: pl.DataFrame | None = None
         self._awaiting: dict[int, tuple[pl.DataFrame, pl.DataFrame]] = {}
         self._version, self._versions = 0, 0
         self._arms: list[pl.DataFrame] = []
@@ -147,10 +148,22 @@ class System:
             outcomes = marts.build_outcomes(decisions, day)
             self._log.append(outcomes.join(features, on="customer_id", how="inner"))
 
+    def account(self, marts: LoopMarts, night: int) -> None:
+        """Note outcomes over the accounting horizon as of a night: the next training reads them."""
+        if self._log:
+            self._accounted = marts.account(pl.concat(self._log), night)
+
+    def read_log(self) -> pl.DataFrame:
+        """Return what has matured, with the accounting horizon's outcomes as of the last note."""
+        log = pl.concat(self._log)
+        if self._accounted is None:
+            return log
+        return log.join(self._accounted, on="decision_id", how="left", maintain_order="left")
+
     def train(self, night: int, marts: LoopMarts) -> None:
         """Fit a candidate on what had matured before the night and let the gate decide."""
         programme, actions = self._programme, marts.actions
-        snapshot = take_snapshot(pl.concat(self._log), programme=programme, actions=actions)
+        snapshot = take_snapshot(self.read_log(), programme=programme, actions=actions)
         checks = check_randomisation(snapshot.everything, actions=actions, programme=programme)
         if self.champion is None:
             self.rule = fit_lifecycle_rule(snapshot, programme=programme, actions=actions)
@@ -205,6 +218,8 @@ class System:
         decisions = to_contract(night.assignments, self._programme)
         self.remember(decisions, features, state.day)
         self.mature(marts, state.day)
+        if state.day + 1 - self.gates[-1].night >= TRAINING_DAYS:
+            self.account(marts, state.day)
         return decisions
 
     def _find_challenger(self) -> Challenger | None:

@@ -107,6 +107,8 @@ def _warm_up(world: World, *, n_nights: int) -> tuple[WorldState, LoopMarts, Sys
         decisions = world.randomise(state)
         system.remember(decisions, marts.build_features(state.day), state.day)
         system.mature(marts, state.day)
+        if state.day == config.warm_start_days - 1:
+            system.account(marts, state.day)
         state, tables = world.step(state, decisions)
         tables["assignments"] = pl.concat([tables["assignments"], decisions])
         marts.absorb(tables, state.day)

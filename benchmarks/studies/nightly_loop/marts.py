@@ -36,6 +36,7 @@ class LoopMarts:
         }
         self._spend = np.zeros(shape, dtype=np.int32)
         self._paid = np.zeros(shape, dtype=np.int32)
+        self._paid_later = np.zeros(shape, dtype=np.int32)
         self._offers = np.zeros(shape, dtype=bool)
         self._others = np.zeros(shape, dtype=bool)
         self._attributes = pl.Series("attributes", [None] * config.n_customers, dtype=pl.String)
@@ -127,6 +128,12 @@ class LoopMarts:
                 (rows[counts_in], decided[counts_in] + self._offset),
                 cents[counts_in],
             )
+            is_accounted = days - decided < self._programme.accounting_horizon_days
+            np.add.at(
+                self._paid_later,
+                (rows[is_accounted], decided[is_accounted] + self._offset),
+                cents[is_accounted],
+            )
 
     def build_features(self, night: int) -> pl.DataFrame:
         """Return customer_features of a night: one row per due customer, by customer_id.
@@ -209,19 +216,19 @@ class LoopMarts:
         )
 
     def account(self, log: pl.DataFrame, night: int) -> pl.DataFrame:
-        """Return matured decisions with their value over the accounting horizon, where it is over.
+        """Return matured decisions' outcomes over the accounting horizon.
 
         Parameters
         ----------
         log
             Rows of ``build_outcomes``, of any days.
         night
-            Day number; everything delivered for it has been absorbed.
+            Day number; everything delivered for it has been absorbed, no later one.
 
         Returns
         -------
         pl.DataFrame
-            ``log`` with is_accounting_matured and accounting_value.
+            decision_id, is_accounting_matured, accounting_value, accounting_cost.
         """
         programme = self._programme
         rows, start = _rows(log), self._days(log["decided_at"]) + self._offset
@@ -230,9 +237,12 @@ class LoopMarts:
         cents = total[rows, start + programme.accounting_horizon_days] - total[rows, start]
         closed = programme.accounting_horizon_days + programme.settlement_days
         per_mille = round(programme.margin * 1000)
-        return log.with_columns(
+        paid = (self._paid_later - self._paid)[rows, start] / _CENTS
+        return log.select(
+            "decision_id",
             pl.Series("is_accounting_matured", start - self._offset + closed <= night),
             pl.Series("accounting_value", cents * per_mille / (_CENTS * 1000)),
+            (pl.col("cost") + pl.Series(paid)).alias("accounting_cost"),
         )
 
     def _describe_channels(self, rows: np.ndarray) -> pl.Series:
