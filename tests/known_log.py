@@ -13,6 +13,7 @@ from ml.simulate.config import WorldConfig
 CONFIG = WorldConfig()
 PROGRAMME = CONFIG.programme
 ACTIONS = read_actions(CONFIG.offers_frame(), surface=PROGRAMME.surface)
+EVENLY = np.arange(ACTIONS.n_actions) > 0
 
 
 def make_rows(seed, *, n=12_000, slope=1.0, mean_effect=0.5, skew=0.0):

@@ -271,13 +271,14 @@ class AlignedPolicy:
 class ExplorationOnly:
     """Before anything is learned: random offers, as many as the budget surely covers.
 
-    Offers share the probability that is left after no-offer equally; costs are taken at their
-    declared most, face value plus message.
+    A customer with K eligible actions gets no-offer with 1/K, and offers share the rest by
+    ``weights``, shape (K,); costs are taken at their declared most, face value plus message.
     """
 
     actions: ActionSet
     floor: float
     budget_per_decision: float
+    weights: np.ndarray
 
     @property
     def kind(self) -> str:
@@ -293,14 +294,18 @@ class ExplorationOnly:
             If exploration at the floor may cost more than the budget.
         """
         eligible = contexts.eligible
-        uniform = eligible / eligible.sum(axis=1, keepdims=True)
+        counts = eligible.sum(axis=1, keepdims=True)  # (n, 1)
+        offers = eligible * self.weights
+        total_weight = np.maximum(offers.sum(axis=1, keepdims=True), 1e-12)
+        skewed = (counts - 1) / counts * offers / total_weight
+        skewed[:, 0] = 1 / counts[:, 0]
         most = self.actions.face_values + self.actions.message_costs  # (K,)
         affordable = self.budget_per_decision * len(eligible)
-        total = float((uniform * most).sum())
+        total = float((skewed * most).sum())
         share = min(1.0, affordable / total) if total > 0 else 1.0
         control = np.zeros(eligible.shape)
         control[:, 0] = 1.0
-        policy = share * uniform + (1 - share) * control
+        policy = share * skewed + (1 - share) * control
         if policy[eligible].min(initial=1.0) < self.floor:
             raise BudgetError(
                 f"the budget of {self.budget_per_decision:.2f} per decision can't pay for "

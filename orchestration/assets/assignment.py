@@ -15,15 +15,25 @@ import dataframely as dy
 import polars as pl
 
 from ml.core.actions import ActionSet, read_actions
-from ml.core.errors import ContractError, LiftloopError, PromotionError, SealedNightError
+from ml.core.errors import (
+    ContractError,
+    LiftloopError,
+    PromotionError,
+    SealedNightError,
+    SupportError,
+)
+from ml.core.logged import LoggedDecisions
 from ml.core.programme import Programme
 from ml.core.schemas import AssignmentTable, BudgetLedger, HoldoutTable, LimitUsage, NightPace
 from ml.pipeline.consent import close_channels, find_open_channels
 from ml.pipeline.decide import Challenger, decide_night
+from ml.pipeline.exploration import weigh_offers
 from ml.pipeline.night_checks import NightCheck, check_night
 from ml.pipeline.policies import BudgetedPolicy, ExplorationOnly, NoOffers
+from ml.pipeline.snapshots import take_snapshot
 from ml.plots.deciding import plot_assignments, plot_limits, plot_pacing, plot_pruning
 from orchestration.assets.embedding import embed_figure, tabulate
+from orchestration.assets.snapshots import read_matured
 from orchestration.begun import read_revision
 from orchestration.champions import find_challenger_version
 from orchestration.files import hash_file, replace_file
@@ -192,7 +202,9 @@ def _emit(
     settings = programme.read()
     registry = PolicyRegistry(mlflow.tracking_uri)
     catalogue = read_actions(lake.read("action_catalogue", night))
-    policy, version = _choose_policy(context, registry, governance, settings, catalogue)
+    policy, version = _choose_policy(
+        context, registry, governance, settings, catalogue, lake, night
+    )
     features = close_channels(
         lake.read("customer_features", night), _read_open_channels(lake, night)
     )
@@ -269,6 +281,8 @@ def _choose_policy(
     governance: Governance,
     settings: Programme,
     catalogue: ActionSet,
+    lake: Lake,
+    night: date,
 ) -> tuple[BudgetedPolicy | ExplorationOnly | NoOffers, str]:
     """Return who decides tonight, and their version."""
     standing = governance.read_freeze()
@@ -286,8 +300,20 @@ def _choose_policy(
         actions=catalogue,
         floor=settings.propensity_floor,
         budget_per_decision=settings.budget_per_decision,
+        weights=weigh_offers(catalogue, _read_log(lake, settings, catalogue, night)),
     )
     return exploring, "none"
+
+
+def _read_log(
+    lake: Lake, settings: Programme, catalogue: ActionSet, night: date
+) -> LoggedDecisions | None:
+    """Return what has matured and is random, None where nothing is yet."""
+    try:
+        matured = read_matured(lake, night)
+        return take_snapshot(matured, programme=settings, actions=catalogue).everything
+    except SupportError:
+        return None
 
 
 def _find_shadow(lake: Lake, registry: "PolicyRegistry") -> str | None:

@@ -4,7 +4,7 @@ from datetime import date
 import numpy as np
 import polars as pl
 import pytest
-from known_log import ACTIONS, CONFIG, PROGRAMME, make_rows
+from known_log import ACTIONS, CONFIG, EVENLY, PROGRAMME, make_rows
 from scipy import stats
 
 from ml.contract.tables import CONTRACT
@@ -85,7 +85,7 @@ def test_the_same_inputs_give_the_same_table_in_any_order(candidate, night):
 
 def test_another_customer_changes_nobody_elses_draw():
     # Exploration alone, so no price moves: the draw is the only thing left.
-    policy = ExplorationOnly(ACTIONS, floor=0.02, budget_per_decision=50.0)
+    policy = ExplorationOnly(ACTIONS, 0.02, 50.0, EVENLY)
     features = _features(n=1_000)
     alone = _decide(policy, features.head(999)).assignments
     joined = _decide(policy, features).assignments
@@ -135,7 +135,7 @@ def test_an_offer_that_left_the_catalogue_is_not_made(candidate):
 
 
 def test_without_a_champion_the_night_explores(candidate):
-    policy = ExplorationOnly(ACTIONS, floor=0.02, budget_per_decision=0.6)
+    policy = ExplorationOnly(ACTIONS, 0.02, 0.6, EVENLY)
     table = _decide(policy, _features(), policy_version="none").assignments
     assert set(table["arm"]) == {"exploration_only"}
     assert table["is_exploration"].all()

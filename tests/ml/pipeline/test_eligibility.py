@@ -7,7 +7,7 @@ from datetime import date, time
 import numpy as np
 import polars as pl
 import pytest
-from known_log import ACTIONS, PROGRAMME, make_rows
+from known_log import ACTIONS, EVENLY, PROGRAMME, make_rows
 
 from ml.core.contexts import build_contexts
 from ml.core.errors import ContractError
@@ -88,7 +88,7 @@ def test_a_night_never_gives_what_a_rule_forbids_and_says_when_to_send(candidate
     rows, _ = make_rows(20, n=3_000)
     features = rows.with_columns(decision_date=pl.lit(NIGHT), is_due=pl.lit(True))
     quiet = QuietHours(begin=time(20), end=time(9))
-    for policy in (candidate, ExplorationOnly(ACTIONS, floor=0.02, budget_per_decision=50.0)):
+    for policy in (candidate, ExplorationOnly(ACTIONS, 0.02, 50.0, EVENLY)):
         table = decide_night(
             features,
             policy=policy,

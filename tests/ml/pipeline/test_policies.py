@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 import pytest
-from known_log import ACTIONS, PROGRAMME
+from known_log import ACTIONS, EVENLY, PROGRAMME
 
 from ml.core.errors import BudgetError, ContractError
 from ml.pipeline.learn import describe_heads, fit_lifecycle_rule
@@ -105,7 +105,7 @@ def test_exploration_beyond_the_budget_is_refused(snapshot, candidate):
 
 def test_exploration_only_keeps_budget_and_floor(snapshot):
     contexts = snapshot.training.contexts
-    policy = ExplorationOnly(ACTIONS, floor=0.02, budget_per_decision=0.6)
+    policy = ExplorationOnly(ACTIONS, 0.02, 0.6, EVENLY)
     probabilities = policy.probabilities(contexts)
     most = ACTIONS.face_values + ACTIONS.message_costs
     assert (probabilities * most).sum() <= 0.6 * contexts.n_customers + 1e-6

@@ -7,7 +7,7 @@ from datetime import date
 import numpy as np
 import polars as pl
 import pytest
-from known_log import ACTIONS, PROGRAMME, make_rows
+from known_log import ACTIONS, EVENLY, PROGRAMME, make_rows
 
 from ml.core.actions import ActionSet
 from ml.core.errors import BudgetError, ContractError
@@ -122,7 +122,7 @@ def test_the_frozen_policy_keeps_limits_and_survives_its_file(snapshot, candidat
 
 
 def test_exploring_before_the_first_champion_keeps_limits_too():
-    chance = ExplorationOnly(ACTIONS, floor=0.02, budget_per_decision=50.0)
+    chance = ExplorationOnly(ACTIONS, 0.02, 50.0, EVENLY)
     free, night = _decide(chance, ()), _decide(chance, (FEW,))
     n = night.assignments.height
     assert _count(free, FEW) > 0.4 * n
