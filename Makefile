@@ -30,7 +30,7 @@ STAMP := $(VENV)/.installed
 LIFTLOOP := LIFTLOOP_HOME=$(abspath $(HOME_DIR)) OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m orchestration.commands
 
 .DEFAULT_GOAL := help
-.PHONY: help install nightly approve recalibrate rollback freeze unfreeze validate restore erase plan-exploration world loop study-gate study-drift study-forward study-effects bench test test-slow check fix ui clean
+.PHONY: help install nightly approve recalibrate rollback freeze unfreeze validate restore erase plan-exploration world loop study-gate study-drift study-forward study-pacing study-deciding study-effects bench test test-slow check fix ui clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -86,6 +86,12 @@ study-gate: $(STAMP) ## Judge intervals and the gate by known truths (QUICK=1: a
 study-drift: $(STAMP) ## How soon monitoring notices drifts, and its false alarms (SEEDS=50 QUICK=1)
 	@OMP_NUM_THREADS=1 POLARS_MAX_THREADS=1 $(BIN)/python -W ignore -m benchmarks.studies.drift $(if $(SEEDS),--seeds $(SEEDS)) $(if $(QUICK),--quick)
 
+study-pacing: $(STAMP) ## Whether periods pay their budget, undisturbed and shocked (SEEDS=50 QUICK=1)
+	@OMP_NUM_THREADS=1 POLARS_MAX_THREADS=1 $(BIN)/python -W ignore -m benchmarks.studies.pacing $(if $(SEEDS),--seeds $(SEEDS)) $(if $(QUICK),--quick)
+
+study-deciding: $(STAMP) ## What allocation brings with the same effects for all (SEEDS=20 QUICK=1)
+	@OMP_NUM_THREADS=1 POLARS_MAX_THREADS=1 $(BIN)/python -W ignore -m benchmarks.studies.deciding $(if $(SEEDS),--seeds $(SEEDS)) $(if $(QUICK),--quick)
+
 study-forward: $(STAMP) ## One-step policy values against living by eight policies (SEEDS=10 QUICK=1)
 	@OMP_NUM_THREADS=1 POLARS_MAX_THREADS=1 $(BIN)/python -W ignore -m benchmarks.studies.forward $(if $(SEEDS),--seeds $(SEEDS)) $(if $(QUICK),--quick)
 
@@ -97,6 +103,7 @@ bench: $(STAMP) ## Measure speed (benchmarks/performance; CAUSALML=, OBP=, LP=th
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.performance.uplift $(if $(CAUSALML),--causalml '$(CAUSALML)')
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.performance.ope $(if $(OBP),--obp '$(OBP)')
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.performance.allocation $(if $(LP),--lp '$(LP)')
+	@$(BIN)/python -m benchmarks.performance.streamed
 
 test: $(STAMP) ## Run the tests, two files at a time
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder

@@ -134,6 +134,8 @@ def _describe_policies(lake: Lake, programme: Programme) -> Iterator[str]:
         f"Policy value over no-offer, {programme.currency} per decision (DR, "
         f"{n_customers:,} evaluation customers, 95 % interval)"
     )
+    if programme.later_value_weight > 0:
+        yield "  net: value - cost, and what offers are proven to bring after the learning horizon"
     for name in values["policy"].unique(maintain_order=True):
         cells = [f"  {name:<20}"]
         for reward in ("value", "cost", "net_value"):

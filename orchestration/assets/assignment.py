@@ -32,7 +32,7 @@ from ml.pipeline.night_checks import NightCheck, check_night
 from ml.pipeline.policies import BudgetedPolicy, ExplorationOnly, NoOffers
 from ml.pipeline.snapshots import take_snapshot
 from ml.plots.deciding import plot_assignments, plot_limits, plot_pacing, plot_pruning
-from orchestration.assets.embedding import embed_figure, tabulate
+from orchestration.assets.embedding import embed_figure, explain, tabulate
 from orchestration.assets.snapshots import read_matured
 from orchestration.begun import read_revision
 from orchestration.champions import find_challenger_version
@@ -78,21 +78,21 @@ class AssignmentConfig(dg.Config):
         dg.AssetSpec(
             "assignment_table",
             deps=["customer_features", "action_catalogue", "champion", "online_validation"],
-            description=AssignmentTable.__doc__,
+            description=explain(AssignmentTable),
             group_name="decide",
             kinds={"polars", "parquet"},
         ),
         dg.AssetSpec(
             "holdout",
             deps=["customer_features"],
-            description=HoldoutTable.__doc__,
+            description=explain(HoldoutTable),
             group_name="decide",
             kinds={"polars", "parquet"},
         ),
         dg.AssetSpec(
             "budget_ledger",
             deps=["logged_decisions", "assignment_table"],
-            description=f"{BudgetLedger.__doc__} Where programme.json has pacing.",
+            description=f"{explain(BudgetLedger)} Where programme.json has pacing.",
             group_name="decide",
             kinds={"polars", "parquet"},
             skippable=True,

@@ -1,12 +1,19 @@
-"""Figures and small tables as asset metadata."""
+"""Descriptions, figures and small tables as the Dagster UI shows them."""
 
 import base64
+from inspect import cleandoc
 
 import dagster as dg
+import dataframely as dy
 import polars as pl
 from matplotlib.figure import Figure
 
 from ml.plots.drawing import render_png
+
+
+def explain(schema: type[dy.Schema]) -> str:
+    """Return what a table holds, as Markdown, from its schema's docstring."""
+    return cleandoc(schema.__doc__ or "").replace("``", "`")
 
 
 def embed_figure(figure: Figure) -> dg.MarkdownMetadataValue:

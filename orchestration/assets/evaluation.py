@@ -16,7 +16,7 @@ from ml.pipeline.budget_curve import trace_budget
 from ml.pipeline.identify import is_randomisation_sound
 from ml.pipeline.validate import Evaluation, evaluate_candidate, verify_promotion
 from ml.plots.policies import plot_budget_curve, plot_gate, plot_policy_values
-from orchestration.assets.embedding import embed_figure, tabulate
+from orchestration.assets.embedding import embed_figure, explain, tabulate
 from orchestration.assets.snapshots import find_training_date, newest_night, read_snapshot
 from orchestration.champions import promote
 from orchestration.lake import Lake, describe
@@ -28,7 +28,7 @@ from orchestration.resources import Governance, Mlflow, ProgrammeFile
         dg.AssetSpec(
             "policy_values",
             deps=["uplift_heads", "recalibrated_policy", "lifecycle_rule", "randomisation_checks"],
-            description=PolicyValues.__doc__,
+            description=explain(PolicyValues),
             group_name="validate",
             kinds={"polars"},
         ),

@@ -27,6 +27,7 @@ from ml.core.schemas import (
     NightDone,
     RealisedOutcomes,
 )
+from orchestration.assets.embedding import explain
 from orchestration.dbt_manifest import find_manifest
 from orchestration.lake import Lake, Receipt, describe
 from orchestration.partitions import NIGHTS
@@ -119,7 +120,7 @@ def warehouse_models(
         dg.AssetSpec(
             table,
             deps=[dg.AssetKey(["warehouse", table])],
-            description=f"{schema.__doc__} As ml reads it, in the lake.",
+            description=f"{explain(schema)} As ml reads it, in the lake.",
             group_name="identify",
             kinds={"duckdb", "parquet"},
         )

@@ -10,7 +10,7 @@ import dagster as dg
 from ml.core.schemas import GroupValues
 from ml.pipeline.groups import value_groups
 from ml.plots.policies import plot_groups
-from orchestration.assets.embedding import embed_figure, tabulate
+from orchestration.assets.embedding import embed_figure, explain, tabulate
 from orchestration.assets.snapshots import read_snapshot
 from orchestration.lake import Lake, describe
 from orchestration.resources import Mlflow, ProgrammeFile
@@ -20,7 +20,7 @@ from orchestration.resources import Mlflow, ProgrammeFile
     deps=["evaluation_record"],
     group_name="validate",
     kinds={"polars"},
-    description=GroupValues.__doc__,
+    description=explain(GroupValues),
 )
 def group_values(
     context: dg.AssetExecutionContext, lake: Lake, programme: ProgrammeFile, mlflow: Mlflow

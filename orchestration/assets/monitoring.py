@@ -26,7 +26,7 @@ from ml.pipeline.monitor import (
 from ml.plots.deciding import plot_assignments, plot_limits, plot_pacing, plot_pruning
 from ml.plots.policies import plot_budget_curve, plot_policy_values
 from ml.plots.watching import plot_cost_watch, plot_effect_watch
-from orchestration.assets.embedding import embed_figure, tabulate
+from orchestration.assets.embedding import embed_figure, explain, tabulate
 from orchestration.champions import read_last_change
 from orchestration.files import write_text
 from orchestration.lake import Lake, describe
@@ -52,7 +52,7 @@ _WEEK = timedelta(days=7)
             description="No signal of drift or of a broken log is above its limit.",
         )
     ],
-    description=Monitoring.__doc__,
+    description=explain(Monitoring),
 )
 def monitoring(
     context: dg.AssetExecutionContext, lake: Lake, programme: ProgrammeFile

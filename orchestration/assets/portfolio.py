@@ -10,7 +10,7 @@ from ml.core.schemas import BoundaryEffects, PortfolioEffects
 from ml.pipeline.eligibility import estimate_boundary_effects
 from ml.pipeline.portfolio import estimate_portfolio
 from ml.plots.effects import plot_portfolio
-from orchestration.assets.embedding import embed_figure, tabulate
+from orchestration.assets.embedding import embed_figure, explain, tabulate
 from orchestration.assets.snapshots import (
     SNAPSHOT,
     find_training_date,
@@ -25,7 +25,7 @@ from orchestration.resources import ProgrammeFile
     deps=[*SNAPSHOT, "raw_assignments"],
     group_name="identify",
     kinds={"polars"},
-    description=PortfolioEffects.__doc__,
+    description=explain(PortfolioEffects),
 )
 def portfolio_effects(
     context: dg.AssetExecutionContext, lake: Lake, programme: ProgrammeFile
@@ -58,7 +58,7 @@ def portfolio_effects(
     deps=SNAPSHOT,
     group_name="identify",
     kinds={"polars"},
-    description=BoundaryEffects.__doc__,
+    description=explain(BoundaryEffects),
 )
 def boundary_effects(
     context: dg.AssetExecutionContext, lake: Lake, programme: ProgrammeFile
