@@ -32,6 +32,7 @@ from ml.plots.drawing import render_png
 from ml.simulate.config import Drift, WorldConfig
 from ml.simulate.world import World, WorldState
 from ml.simulate.worlds import find_world
+from ml.uplift.fitting import LearningSettings
 
 _FITTED_ON = 900
 PERIOD = 30
@@ -123,11 +124,17 @@ def _configure(n_customers: int) -> WorldConfig:
 
 @cache
 def _fit_policy(n_customers: int) -> BudgetedPolicy:
-    """Return the uplift policy that decides every life, once per process."""
+    """Return the uplift policy that decides every life, once per process.
+
+    Of few forests: it is scored thousands of times, and what paces it doesn't depend on them.
+    """
     config = replace(_configure(n_customers), seed=_FITTED_ON)
     _, marts, system = _warm_up(World(config), n_nights=1)
     snapshot = take_snapshot(system.read_log(), programme=config.programme, actions=marts.actions)
-    return fit_candidate(snapshot, programme=config.programme, actions=marts.actions)
+    few = LearningSettings(
+        n_members=2, value_learners=("residual",), cost_learners=("s_learner",), n_threads=1
+    )
+    return fit_candidate(snapshot, programme=config.programme, actions=marts.actions, settings=few)
 
 
 def _plan_budget(world: World, morning: WorldState) -> float:

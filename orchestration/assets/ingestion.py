@@ -17,6 +17,7 @@ from ml.core.programme import Programme
 from ml.core.schemas import DeliveredFiles, IngestionCounts, NightDone, Quarantine
 from ml.pipeline.decide import to_contract
 from ml.pipeline.identify import ScreenedNight, screen_night
+from orchestration.assets.embedding import explain
 from orchestration.catch_up import last_chain, link_chain
 from orchestration.lake import Lake, Receipt, write_parquet
 from orchestration.partitions import NIGHTS
@@ -28,7 +29,7 @@ _SPECS = [
     *(
         dg.AssetSpec(
             f"raw_{table}",
-            description=f"Accepted rows of the contract table {table}: {schema.__doc__}",
+            description=f"Accepted rows of the contract table {table}: {explain(schema)}",
             group_name="identify",
             kinds={"polars", "parquet"},
         )

@@ -94,8 +94,10 @@ def test_another_customer_changes_nobody_elses_draw():
     assert (both["action_id"] == both["action_id_joined"]).all()
 
 
-def test_actions_follow_the_emitted_propensities(candidate):
-    table = _decide(candidate, _features(seed=21, n=60_000)).assignments
+@pytest.mark.parametrize("n", [60_000, pytest.param(1_000_000, marks=pytest.mark.slow)])
+def test_actions_follow_the_emitted_propensities(candidate, n):
+    table = _decide(candidate, _features(seed=21, n=n)).assignments
+    assert table["eligible_propensities"].list.min().min() >= PROGRAMME.propensity_floor - 1e-12
     expected = (
         table.explode("eligible_actions", "eligible_propensities")
         .group_by("eligible_actions")
