@@ -9,8 +9,16 @@ import polars as pl
 
 from ml.core.actions import ActionSet
 from ml.core.programme import Programme
-from ml.pipeline.pace import PacedNight, find_period, list_nights, pace_programme
+from ml.pipeline.eligibility import take_audience
+from ml.pipeline.pace import PacedNight, list_nights, pace_programme
 from orchestration.lake import Lake
+
+_DECIDED = {
+    "decision_id": pl.String,
+    "decision_date": pl.Date,
+    "action_id": pl.String,
+    "realised_action_id": pl.String,
+}
 
 
 def read_pace(lake: Lake, programme: Programme, night: date, catalogue: ActionSet) -> PacedNight:
@@ -38,9 +46,9 @@ def read_pace(lake: Lake, programme: Programme, night: date, catalogue: ActionSe
         If the night lies before the first period.
     """
     first, last = list_nights(night, programme)
-    decided = lake.scan("logged_decisions", since=first, until=last).select(
-        "decision_id", "decision_date", "action_id"
-    )
+    decided = pl.LazyFrame(schema=_DECIDED)
+    if any(first <= day <= last for day in lake.dates("logged_decisions")):
+        decided = lake.scan("logged_decisions", since=first, until=last).select(*_DECIDED)
     decisions = decided.with_columns(expected_cost_effect=pl.lit(None, dtype=pl.Float64))
     if any(first <= day <= last for day in lake.dates("assignment_table")):
         # Before there is a policy nothing is expected: its rows carry the offers' declared most.
@@ -55,9 +63,11 @@ def read_pace(lake: Lake, programme: Programme, night: date, catalogue: ActionSe
         .filter((pl.col("type") == "redemption") & pl.col("decision_id").is_not_null())
         .select("decision_id", "amount", pl.col("occurred_at").dt.date().alias("redeemed_date"))
         .filter(pl.col("redeemed_date") < night)
-        .join(decided, on="decision_id")
+        .join(decided.drop("realised_action_id"), on="decision_id")
     )
-    due = lake.read("customer_features", night).filter(pl.col("is_due") & ~pl.col("is_holdout"))
+    due = take_audience(lake.read("customer_features", night), programme).filter(
+        pl.col("is_due") & ~pl.col("is_holdout")
+    )
     return pace_programme(
         decisions.collect(),
         redemptions.collect(),
@@ -68,15 +78,13 @@ def read_pace(lake: Lake, programme: Programme, night: date, catalogue: ActionSe
     )
 
 
-def read_period(lake: Lake, programme: Programme, night: date) -> pl.DataFrame:
+def read_period(lake: Lake, night: date) -> pl.DataFrame:
     """Return the paced nights of a night's period up to it, decision_date and NightPace columns.
 
     Parameters
     ----------
     lake
         With the night's pace.
-    programme
-        With pacing.
     night
         Paced.
 
@@ -85,7 +93,7 @@ def read_period(lake: Lake, programme: Programme, night: date) -> pl.DataFrame:
     pl.DataFrame
         In order.
     """
-    begin, _ = find_period(night, programme)
+    begin = lake.read("night_pace", night)["period_begin"].item()
     return pl.concat(
         [
             lake.read("night_pace", day).with_columns(decision_date=pl.lit(day))

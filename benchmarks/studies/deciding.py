@@ -60,7 +60,7 @@ class _Night:
         chances = self.spend(contexts, scores, self)
         # The pipeline's own draws: contenders differ by their chances alone.
         keys = contexts.frame["customer_id"] + f":{world.date_of(state.day)}:r1"
-        salt = f"assignment-{self.programme.seed}"
+        salt = f"assignment-{self.programme.surface}-{self.programme.seed}"
         drawn = draw_actions(chances, hash_uniform(keys, salt=salt))
         rows = contexts.frame["customer_id"].cast(pl.Int64).to_numpy()
         return world.log_decisions(

@@ -1,6 +1,6 @@
 """What a policy's one-step value says about living by it: python -m benchmarks.studies.forward.
 
-Eight fixed policies are valued by DR on the log of the experiment, then each is lived for 60 nights
+Nine fixed policies are valued by DR on the log of the experiment, then each is lived for 60 nights
 from the same morning of the bakery; the truth is the net value of all due customers over never
 sending, per decision, fatigue, habits and opt-outs included. Finished seeds are kept.
 """
@@ -27,10 +27,17 @@ from ml.core.programme import Programme
 from ml.ope.estimators import find_estimator, weigh_decisions
 from ml.ope.gate import MOST_OFFERS_RATIO
 from ml.ope.intervals import estimate_mean
-from ml.pipeline.learn import fit_candidate, fit_lifecycle_rule, freeze_cut
-from ml.pipeline.policies import BudgetedPolicy
+from ml.pipeline.later import estimate_later_effects
+from ml.pipeline.learn import (
+    find_least_reward,
+    fit_candidate,
+    fit_lifecycle_rule,
+    freeze_cut,
+    set_up_policy,
+)
+from ml.pipeline.policies import BudgetedPolicy, UpliftScorer
 from ml.pipeline.snapshots import Snapshot, take_snapshot
-from ml.pipeline.validate import SingleAction, expect_rewards, realise_rewards
+from ml.pipeline.validate import SingleAction, expect_rewards
 from ml.simulate.world import World, WorldState
 from ml.simulate.worlds import find_world
 
@@ -99,7 +106,7 @@ def main() -> int:
 
 
 def live_seed(seed: int, n_nights: int, n_customers: int) -> pl.DataFrame:
-    """Value eight policies on one seed's experiment, then live by each.
+    """Value nine policies on one seed's experiment, then live by each.
 
     Parameters
     ----------
@@ -137,16 +144,24 @@ def live_seed(seed: int, n_nights: int, n_customers: int) -> pl.DataFrame:
 def _make_policies(
     snapshot: Snapshot, marts: LoopMarts, programme: Programme, uplift: BudgetedPolicy
 ) -> dict[str, Policy]:
-    """Return eight policies, from hardly sending to always."""
+    """Return nine policies, from hardly sending to always."""
     actions = marts.actions
+    if not isinstance(uplift.scorer, UpliftScorer):
+        raise AssertionError("fit_candidate fits uplift heads")
     scores = uplift.scorer.score(snapshot.training.contexts)
 
     def at(share: float) -> Policy:
         budget = share * programme.budget_per_decision
         return freeze_cut(uplift, snapshot, scores, actions=actions, budget_per_decision=budget)
 
+    later = estimate_later_effects(snapshot.training, actions=actions, weight=1.0)
+    counting = replace(uplift.scorer, later_effect=later.per_action)
+    counting = replace(counting, least_reward=find_least_reward(counting, snapshot))
     return {
         "uplift": uplift,
+        "uplift, later counted": set_up_policy(
+            counting, snapshot, programme=programme, actions=actions
+        ),
         "uplift, half": at(0.5),
         "uplift, double": at(2.0),
         "uplift, five times": at(5.0),
@@ -162,14 +177,13 @@ def _value(
 ) -> dict[str, dict[str, float]]:
     """Return each policy's one-step net value over no-offer, by DR, and how much it sends."""
     logged, contribute = snapshot.evaluation, find_estimator("dr").contribute
-    realised = realise_rewards(uplift, logged)["net_value"]
     expected = expect_rewards(uplift, logged)["net_value"]
     sent = float((logged.action > 0).mean())
 
     def contributions(policy: Policy) -> tuple[np.ndarray, float]:
         chances = policy.probabilities(logged.contexts)
         decisions = weigh_decisions(
-            realised,
+            logged.net_value,
             policy=chances,
             action=logged.action,
             propensity=logged.propensity,

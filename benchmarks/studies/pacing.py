@@ -163,6 +163,7 @@ def _live_period(
     decisions = pl.concat(history).select(
         "decision_id",
         "action_id",
+        pl.col("action_id").alias("realised_action_id"),
         pl.col("decided_at").dt.date().alias("decision_date"),
         pl.lit(None, dtype=pl.Float64).alias("expected_cost_effect"),
     )
@@ -193,8 +194,9 @@ def _live_period(
             budget=paced.budget,
         ).assignments
         assignments = to_contract(decided, programme)
-        decisions = pl.concat([decisions, decided.select(decisions.columns)])
         state, tables = world.step(state, assignments)
+        sent = decided.join(tables["deliveries"], on="decision_id").select(decisions.columns)
+        decisions = pl.concat([decisions, sent])
         tables["assignments"] = pl.concat([tables["assignments"], assignments])
         marts.absorb(tables, state.day)
         realised = world.actions.index_of(tables["deliveries"]["realised_action_id"])

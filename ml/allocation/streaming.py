@@ -77,6 +77,8 @@ def assign_parquet(
     missing = sorted(set(_name_columns(actions)) - set(file.schema_arrow.names))
     if missing:
         raise BudgetError(f"the file lacks the columns {missing}")
+    if not n_rows:
+        raise BudgetError("the file has no rows")
     sampled = _sample(file, actions)
     low, high = guess_prices(*sampled, budget=budget * len(sampled[0]) / n_rows)
     # A price that is a customer's own would leave them undecided on neither side.
@@ -172,7 +174,11 @@ def _sample(file: pq.ParquetFile, actions: Sequence[str]) -> Block:
 
 def _read_block(batch: pa.RecordBatch, actions: Sequence[str]) -> Block:
     """Return rewards, -inf where an action is not allowed, and costs, (m, K)."""
-    return _stack(batch, "reward", actions, -np.inf), _stack(batch, "cost", actions, 0.0)
+    reward = _stack(batch, "reward", actions, -np.inf)
+    # A cost that is missing where the action may be taken is refused by the screening.
+    cost = _stack(batch, "cost", actions, np.nan)
+    cost[reward == -np.inf] = 0.0
+    return reward, cost
 
 
 def _stack(batch: pa.RecordBatch, name: str, actions: Sequence[str], missing: float) -> np.ndarray:

@@ -71,7 +71,7 @@ class Programme:
     eligibility: Eligibility | None = None
     most_offers_28d: int | None = None
     most_cost_per_value: float | None = None
-    later_value_weight: float = 1.0
+    later_value_weight: float = 0.0
     least_return: float = 0.0
     has_monotone_depths: bool = False
     audience: tuple[float, float] = (0.0, 1.0)

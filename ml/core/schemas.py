@@ -10,7 +10,6 @@ PRUNING_REASONS = [
     # Never given, not even by exploration.
     "not_offered",
     "not_contactable",
-    "other_audience",
     "not_eligible",
     "frequency_cap",
     "quiet_hours",

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from ml.core.errors import InterferenceError, SupportError
-from ml.ope.estimators import contrast_actions
+from ml.ope.diagnostics import diagnose_tail
+from ml.ope.estimators import contrast_actions, effective_sample_size
 from ml.ope.intervals import LEVEL, Estimate, estimate_mean
 
-LEAST_IN_CELL = 30
+LEAST_IN_CELL = 75.0
 
 
 @dataclass(frozen=True)
@@ -65,21 +66,25 @@ def estimate_factorial(
     Raises
     ------
     SupportError
-        If one of the four cells has fewer than 30 decisions.
+        If one of the four cells is worth fewer than 75 decisions (effective size), or the
+        interaction's tails are too heavy for an interval.
     """
     cell = is_own.astype(np.int64) + 2 * is_other.astype(np.int64)
     counts = np.bincount(cell, minlength=4)
-    if counts.min() < LEAST_IN_CELL:
+    propensity = own_propensity * other_propensity
+    sizes = [effective_sample_size(1 / propensity[cell == each]) for each in range(4)]
+    if min(sizes) < LEAST_IN_CELL:
         names = ("neither", "ours alone", "the other's alone", "both")
         raise SupportError(
-            f"{names[int(counts.argmin())]}: {counts.min()} decisions, at least {LEAST_IN_CELL} "
-            "are needed: let both programmes explore, or give each a holdout of its own"
+            f"{names[int(np.argmin(sizes))]}: worth {min(sizes):.0f} decisions, at least "
+            f"{LEAST_IN_CELL:.0f} are needed: let both programmes explore more"
         )
-    propensity = own_propensity * other_propensity
     own, other, both = (
         contrast_actions(outcome, cell, propensity, chosen=chosen, against=0)
         for chosen in (1, 2, 3)
     )
+
+    diagnose_tail(both - own - other, customer).require()
 
     def estimate(contributions: np.ndarray) -> Estimate:
         return estimate_mean(contributions, customer, level=level)

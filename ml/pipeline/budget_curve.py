@@ -11,7 +11,13 @@ from ml.ope.intervals import estimate_mean
 from ml.pipeline.learn import freeze_cut
 from ml.pipeline.policies import AlignedPolicy, BudgetedPolicy
 from ml.pipeline.snapshots import Snapshot
-from ml.pipeline.validate import SingleAction, expect_rewards, realise_rewards
+from ml.pipeline.validate import (
+    SingleAction,
+    expect_rewards,
+    find_later_mean,
+    realise_rewards,
+    take_judged,
+)
 
 SHARES = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0)
 
@@ -47,10 +53,12 @@ def trace_budget(
     pl.DataFrame
         BudgetCurve rows; a budget that doesn't pay for exploration has none.
     """
-    logged, trained = snapshot.evaluation, snapshot.training.contexts
-    expected = expect_rewards(candidate, logged)
+    logged = take_judged(snapshot.evaluation, programme)
+    trained = snapshot.training.contexts
+    later_mean = find_later_mean(snapshot, programme)
+    expected = expect_rewards(candidate, logged, later_mean=later_mean)
     contribute = find_estimator("dr").contribute
-    rewards = realise_rewards(candidate, logged)
+    rewards = realise_rewards(logged, programme)
 
     def value(policy: np.ndarray, reward: str) -> np.ndarray:
         decisions = weigh_decisions(

@@ -14,10 +14,10 @@ from ml.core.actions import ActionSet
 from ml.core.contexts import Contexts, build_contexts, hash_feature_schema
 from ml.core.errors import BudgetError, ContractError
 from ml.core.hashing import hash_uniform
-from ml.core.policy import draw_actions
+from ml.core.policy import draw_actions, explore
 from ml.core.programme import Programme
 from ml.core.schemas import PRUNING_REASONS, AssignmentTable, HoldoutTable
-from ml.pipeline.eligibility import restrict
+from ml.pipeline.eligibility import check_names, restrict, take_audience
 from ml.pipeline.policies import (
     AlignedPolicy,
     BudgetedPolicy,
@@ -72,14 +72,20 @@ class _Plan:
     target: np.ndarray
     pruned: PrunedPairs
     cut: BudgetCut | LimitedCut = UNLIMITED
+    is_stopped: bool = False
 
 
 @dataclass(frozen=True)
 class _Purse:
-    """What the night may promise: its budget, and how many deviations of chance are held back."""
+    """What the night may promise: its budget, and whether a pacer makes up for its chance."""
 
     budget: float
-    deviations: float
+    is_paced: bool = False
+
+    @property
+    def deviations(self) -> float:
+        """How many deviations of chance are held back."""
+        return 0.0 if self.is_paced else RESERVE_DEVIATIONS
 
 
 def decide_night(
@@ -136,7 +142,8 @@ def decide_night(
         If the policy was fitted on another feature schema.
     """
     check_limits(programme.limits, catalogue, policy.actions)
-    due = features.filter(pl.col("is_due")).sort("customer_id")
+    check_names(programme, catalogue, policy.actions)
+    due = take_audience(features, programme).filter(pl.col("is_due")).sort("customer_id")
     holdout = due.filter(pl.col("is_holdout")).select("customer_id", "decision_date", "lifecycle")
     actions = policy.actions.with_channels_of(catalogue)
     encoding = programme
@@ -156,8 +163,9 @@ def decide_night(
         actions=actions,
         offered=() if isinstance(policy, NoOffers) else catalogue.action_ids,
         quiet_channels=[each for each in channels if each not in windows],
+        night=decision_date,
     )
-    purse = _Purse(programme.budget_per_decision * contexts.n_customers, RESERVE_DEVIATIONS)
+    purse = _Purse(programme.budget_per_decision * contexts.n_customers)
     second, notes = None, []
     if isinstance(policy, BudgetedPolicy):
         if contexts.schema_hash != policy.schema_hash:
@@ -168,8 +176,10 @@ def decide_night(
         scores, arm = policy.scorer.score(contexts), "champion"
         if budget is not None:
             explored = exploration_cost(scores.cost_effect, contexts.eligible, floor=policy.floor)
-            purse = _Purse(max(budget, float(explored.sum()) * (1 + 1e-9)), 0.0)
+            purse = _Purse(max(budget, float(explored.sum()) * (1 + 1e-9)), is_paced=True)
         first = _plan(policy, scores, contexts, actions, programme, purse)
+        if first.is_stopped:
+            notes.append("the pacer leaves too little for more than exploration tonight")
         if challenger is not None:
             try:
                 second = _plan_challenger(challenger, scores, contexts, actions, programme, purse)
@@ -187,13 +197,15 @@ def decide_night(
         )
         target = probabilities if isinstance(policy, NoOffers) else np.zeros_like(probabilities)
         first = _Plan(probabilities, target, scores.pruned)
+    # Programmes side by side must not draw alike: theirs and ours are to be independent.
+    salt = f"{programme.surface or programme.name}-{programme.seed}"
     draw_key = contexts.frame["customer_id"] + f":{decision_date}:r{revision}"
     share = 0.0 if second is None else programme.challenger_share
-    is_second = hash_uniform(draw_key, salt=f"arm-{programme.seed}") < share
+    is_second = hash_uniform(draw_key, salt=f"arm-{salt}") < share
     other = second or first
     drawn = draw_actions(
         np.where(is_second[:, None], other.probabilities, first.probabilities),
-        hash_uniform(draw_key, salt=f"assignment-{programme.seed}"),
+        hash_uniform(draw_key, salt=f"assignment-{salt}"),
     )
     probabilities = (1 - share) * first.probabilities + share * other.probabilities
     rows = np.arange(contexts.n_customers)
@@ -203,7 +215,7 @@ def decide_night(
     challenged = None if second is None or challenger is None else challenger
     if challenged is not None:
         versions += f", challenger {challenged.version} ({challenged.policy.kind}) {share:.0%}"
-    if programme.eligibility is not None:
+    if programme.eligibility is not None and programme.eligibility.valid_from <= decision_date:
         versions += f", eligibility={programme.eligibility.version}"
     assignments = _write_table(
         contexts,
@@ -303,16 +315,25 @@ def _plan(
     purse: _Purse,
 ) -> _Plan:
     """Return what a policy does with tonight's budget and limits."""
-    solved = spend(
-        policy,
-        scores,
-        contexts,
-        actions=actions,
-        budget=purse.budget,
-        is_solved_on=~contexts.frame["is_evaluation"].to_numpy(),
-        limits=programme.limits,
-        deviations=purse.deviations,
-    )
+    try:
+        solved = spend(
+            policy,
+            scores,
+            contexts,
+            actions=actions,
+            budget=purse.budget,
+            is_solved_on=~contexts.frame["is_evaluation"].to_numpy(),
+            limits=programme.limits,
+            deviations=purse.deviations,
+        )
+    except BudgetError:
+        if not purse.is_paced:
+            raise
+        # The period has so little left that no price keeps it, or no floor beside it.
+        control = np.zeros(contexts.eligible.shape)
+        control[:, 0] = 1.0
+        explored = explore(control, contexts.eligible, floor=policy.floor)
+        return _Plan(explored, control, scores.pruned, is_stopped=True)
     return _Plan(
         solved.mix(scores, contexts),
         replace(solved, floor=0.0).mix(scores, contexts),

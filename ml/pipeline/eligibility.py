@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import date
 
 import numpy as np
 import polars as pl
@@ -22,12 +23,68 @@ _LEAST_DECISIONS = 30
 _AUDIENCE_SALT = "audience"
 
 
+def take_audience(features: pl.DataFrame, programme: Programme) -> pl.DataFrame:
+    """Return the customers that are this programme's to decide on.
+
+    Parameters
+    ----------
+    features
+        Rows with customer_id.
+    programme
+        Its audience, a part of the customers by a hash that all programmes share.
+
+    Returns
+    -------
+    pl.DataFrame
+        All of them where the audience is everybody.
+    """
+    low, high = programme.audience
+    place = hash_uniform(features["customer_id"], salt=_AUDIENCE_SALT)
+    return features.filter(pl.Series((place >= low) & (place < high)))
+
+
+def check_names(programme: Programme, *known: ActionSet) -> None:
+    """Check that eligibility rules and quiet hours name what is offered, or was.
+
+    Parameters
+    ----------
+    programme
+        Its rules.
+    known
+        Tonight's actions and the policy's.
+
+    Raises
+    ------
+    ContractError
+        With the rule, the unknown name and the known ones.
+    """
+    actions = {each for one in known for each in one.action_ids[1:]}
+    channels = {each for one in known for each in one.channels[1:]}
+    families = {each for one in known for each in one.families[1:]}
+    rules = () if programme.eligibility is None else programme.eligibility.rules
+    named = [
+        (f"eligibility rule '{rule.name}'", kind, getattr(rule, kind), names)
+        for rule in rules
+        for kind, names in (("actions", actions), ("channels", channels), ("families", families))
+    ]
+    named += [
+        ("quiet hours", "channels", each.channels, channels) for each in programme.quiet_hours
+    ]
+    for subject, kind, wanted, names in named:
+        unknown = sorted(set(wanted) - names)
+        if unknown:
+            raise ContractError(
+                f"programme.json: {subject} names {kind} {unknown}; known are {sorted(names)}"
+            )
+
+
 def restrict(
     contexts: Contexts,
     *,
     programme: Programme,
     actions: ActionSet,
     offered: Sequence[str],
+    night: date,
     quiet_channels: Sequence[str] = (),
 ) -> tuple[Contexts, PrunedPairs]:
     """Leave out the pairs that no rule of the night allows, exploration included.
@@ -37,11 +94,13 @@ def restrict(
     contexts
         n customers; their eligibility is what consent and contactability allow.
     programme
-        Audience, eligibility rules, frequency cap.
+        Eligibility rules, frequency cap.
     actions
         The K actions of the contexts.
     offered
         Action ids of tonight's catalogue.
+    night
+        Rules that are not valid yet don't bind.
     quiet_channels
         Without an hour to send tonight.
 
@@ -53,15 +112,12 @@ def restrict(
     Raises
     ------
     ContractError
-        If a rule's feature is none, or its offers aren't offered.
+        If a rule's feature is none.
     """
     pruned = PrunedPairs(*contexts.eligible.shape)
     pruned.mark(~np.isin(actions.action_ids, offered), "not_offered")
     pruned.mark(~contexts.eligible, "not_contactable")
-    low, high = programme.audience
-    place = hash_uniform(contexts.frame["customer_id"], salt=_AUDIENCE_SALT)
-    pruned.mark(((place < low) | (place >= high))[:, None], "other_audience")
-    if programme.eligibility is not None:
+    if programme.eligibility is not None and programme.eligibility.valid_from <= night:
         for rule in programme.eligibility.rules:
             inside = _is_inside(contexts.frame, rule, programme.eligibility, programme)
             mine = _select_actions(rule, actions)

@@ -11,9 +11,17 @@ from ml.ope.estimators import find_estimator, weigh_decisions
 from ml.ope.intervals import estimate_mean
 from ml.pipeline.policies import AlignedPolicy, BudgetedPolicy
 from ml.pipeline.snapshots import Snapshot
-from ml.pipeline.validate import CANDIDATE, CHAMPION, SingleAction, expect_rewards, realise_rewards
+from ml.pipeline.validate import (
+    CANDIDATE,
+    CHAMPION,
+    SingleAction,
+    expect_rewards,
+    find_later_mean,
+    realise_rewards,
+    take_judged,
+)
 
-_LEAST_CUSTOMERS = 50
+_LEAST_CUSTOMERS = 300
 _N_BINS = 4
 
 
@@ -41,11 +49,13 @@ def value_groups(
     Returns
     -------
     pl.DataFrame
-        GroupValues rows; groups of fewer than 50 customers are left out.
+        GroupValues rows; groups of fewer than 300 customers are left out.
     """
-    logged, contribute = snapshot.evaluation, find_estimator("dr").contribute
-    expected = expect_rewards(candidate, logged)
-    rewards = realise_rewards(candidate, logged)
+    logged = take_judged(snapshot.evaluation, programme)
+    contribute = find_estimator("dr").contribute
+    later_mean = find_later_mean(snapshot, programme)
+    expected = expect_rewards(candidate, logged, later_mean=later_mean)
+    rewards = realise_rewards(logged, programme)
 
     def contributions(policy: np.ndarray, reward: str) -> np.ndarray:
         decisions = weigh_decisions(

@@ -18,6 +18,7 @@ LATER = {
     "standard_error": pl.Float64,
     "counted": pl.Float64,
 }
+LEAST_DECISIONS = 100
 _COLUMNS = ("accounting_value", "accounting_cost", "is_accounting_matured")
 
 
@@ -32,19 +33,59 @@ class LaterEffects:
     table: pl.DataFrame
 
 
+def take_accounted(logged: LoggedDecisions) -> LoggedDecisions:
+    """Return the decisions whose accounting horizon has passed, none where a log lacks it.
+
+    Parameters
+    ----------
+    logged
+        With the columns of RealisedOutcomes.
+
+    Returns
+    -------
+    LoggedDecisions
+        In the same order.
+    """
+    frame = logged.contexts.frame
+    if not set(_COLUMNS) <= set(frame.columns):
+        return logged.take(np.zeros(logged.n_decisions, dtype=bool))
+    return logged.take(frame["is_accounting_matured"].fill_null(value=False).to_numpy())
+
+
+def realise_later(accounted: LoggedDecisions) -> np.ndarray:
+    """Return each decision's net value between the two horizons, shape (n,), currency.
+
+    Cost is the decision's own offer's; what the customer's later decisions cost is not in it.
+
+    Parameters
+    ----------
+    accounted
+        Of ``take_accounted``.
+
+    Returns
+    -------
+    np.ndarray
+        Accounting horizon's net value less the learning horizon's.
+    """
+    frame = accounted.contexts.frame
+    value = frame["accounting_value"].to_numpy() - accounted.value
+    return np.asarray(value - (frame["accounting_cost"].to_numpy() - accounted.cost))
+
+
 def estimate_later_effects(
     logged: LoggedDecisions, *, actions: ActionSet, weight: float
 ) -> LaterEffects:
     """Estimate each family's mean effect on net value between the two horizons.
 
-    Of assigning any of its offers against none, self-normalised, clustered by customer; the offers'
-    effects are pooled by their precision and counted as far as they are proven,
+    Of assigning any of its offers against none: the offers' self-normalised contrasts, weighted by
+    how often each was taken, as one vector of contributions clustered by customer, so that what
+    they share, the decisions without an offer, is counted once. Counted as far as it is proven,
 
         counted = weight (1 - se^2 / effect^2)_+ effect
 
     A mean of a family, since a month's noise drowns differences between offers and customers
-    (docs/methods.md). Later decisions about the customer lie within; they were made alike after an
-    offer and after none.
+    (docs/methods.md). Later decisions about the customer lie within: the effect is that under the
+    policies that took them.
 
     Parameters
     ----------
@@ -58,49 +99,46 @@ def estimate_later_effects(
     Returns
     -------
     LaterEffects
-        Zeros where no accounting horizon has passed.
+        Zeros where no accounting horizon has passed; offers taken, or left for none, fewer than
+        100 times tell nothing, and share their family's effect.
     """
-    nothing = LaterEffects(np.zeros(actions.n_actions), pl.DataFrame(schema=LATER))
-    frame = logged.contexts.frame
-    if weight == 0 or not set(_COLUMNS) <= set(frame.columns):
-        return nothing
-    passed = logged.take(frame["is_accounting_matured"].fill_null(value=False).to_numpy())
-    if not passed.n_decisions:
-        return nothing
-    frame = passed.contexts.frame
-    later = frame["accounting_value"].to_numpy() - passed.value
-    later -= frame["accounting_cost"].to_numpy() - passed.cost
     per_action, rows = np.zeros(actions.n_actions), []
+    accounted = take_accounted(logged)
+    if weight == 0 or not accounted.n_decisions:
+        return LaterEffects(per_action, pl.DataFrame(schema=LATER))
+    later = realise_later(accounted)
     for family in sorted(set(actions.families[1:])):
         members = [k for k in range(1, actions.n_actions) if actions.families[k] == family]
-        found = [each for k in members if (each := _estimate(later, passed, k)) is not None]
-        if not found:
+        contributions, n_taken = np.zeros(len(later)), 0
+        for action in members:
+            own = _contrast(later, accounted, action)
+            if own is not None:
+                taken = int((accounted.action == action).sum())
+                contributions += taken * own
+                n_taken += taken
+        if not n_taken:
             continue
-        effects, errors, counts = (np.array(each) for each in zip(*found, strict=True))
-        precision = 1 / errors**2
-        effect = float((precision * effects).sum() / precision.sum())
-        error = float(precision.sum() ** -0.5)
-        counted = weight * effect * max(0.0, 1 - error**2 / effect**2)
+        try:
+            found = estimate_mean(contributions / n_taken, accounted.customer)
+        except SupportError:
+            continue
+        shrink = 0.0
+        if found.value != 0:
+            shrink = max(0.0, 1 - found.standard_error**2 / found.value**2)
+        counted = weight * shrink * found.value
         per_action[members] = counted
-        rows.append((family, int(counts.sum()), effect, error, counted))
+        rows.append((family, n_taken, found.value, found.standard_error, counted))
     return LaterEffects(per_action, pl.DataFrame(rows, schema=LATER, orient="row"))
 
 
-def _estimate(
-    later: np.ndarray, logged: LoggedDecisions, action: int
-) -> tuple[float, float, int] | None:
-    """Return an offer's effect, its error and how often it was taken; None where it never was."""
+def _contrast(later: np.ndarray, logged: LoggedDecisions, action: int) -> np.ndarray | None:
+    """Return contributions to an offer's effect, whose mean over all rows it is; None if thin."""
     possible = logged.contexts.eligible[:, action] & logged.contexts.eligible[:, 0]
     taken = logged.action[possible]
-    if not possible.any():
+    if min((taken == action).sum(), (taken == 0).sum()) < LEAST_DECISIONS:
         return None
-    try:
-        contrast = contrast_actions(
-            later[possible], taken, logged.propensity[possible], chosen=action, against=0
-        )
-        estimate = estimate_mean(contrast, logged.customer[possible])
-    except SupportError:
-        return None
-    if not estimate.standard_error > 0 or estimate.value == 0:
-        return None
-    return estimate.value, estimate.standard_error, int((taken == action).sum())
+    spread = np.zeros(len(later))
+    spread[possible] = contrast_actions(
+        later[possible], taken, logged.propensity[possible], chosen=action, against=0
+    )
+    return spread * len(later) / possible.sum()

@@ -87,6 +87,7 @@ def fit_candidate(
         seed=programme.seed,
         settings=settings,
         operate=operate,
+        later_effect=later.per_action,
         progress=progress,
     )
     scorer = UpliftScorer(

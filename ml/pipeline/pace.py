@@ -12,7 +12,7 @@ from ml.core.errors import BudgetError
 from ml.core.programme import Programme
 from ml.core.schemas import BudgetLedger, NightPace
 
-MESSAGES = "messages"
+MESSAGES, WITHDRAWN = "messages", "withdrawn"
 _MIX_NIGHTS = 14
 _WEEK = 7
 _FIGURES = (
@@ -115,13 +115,13 @@ def pace_programme(
     Parameters
     ----------
     decisions
-        Own decisions of the nights before, one row each: decision_date, action_id, and
-        expected_cost_effect where a policy decided, else None; such offers are taken at what
-        others of their kind were paid.
+        Own decisions of the nights before, one row each: decision_date, action_id,
+        realised_action_id (what went out, whose message is paid), and expected_cost_effect where a
+        policy decided, else None; such offers are taken at what others of their kind were paid.
     redemptions
         Of those decisions' offers, one row each: decision_date, action_id, redeemed_date, amount.
     catalogue
-        Tonight's actions: families, message costs.
+        Tonight's actions: families, message costs; offers that it lacks are family 'withdrawn'.
     programme
         With pacing.
     night
@@ -183,23 +183,34 @@ def _gather(
     """Return promises and payments by night, age and family."""
     first, last = list_nights(night, programme)
     n_nights, n_ages = (last - first).days + 1, programme.accounting_horizon_days
-    offers = catalogue.action_ids[1:]
-    families = tuple(sorted(set(catalogue.families[1:])))
-    family_of = np.array([families.index(each) for each in catalogue.families[1:]])
+    control, names = catalogue.action_ids[0], catalogue.action_ids
+    gone = redemptions.filter(~pl.col("action_id").is_in(names)).group_by("action_id")
+    most_paid = dict(gone.agg(pl.col("amount").max()).iter_rows())
+    withdrawn = sorted({*decisions["action_id"].unique(), *most_paid} - set(names))
+    offers = (*names[1:], *withdrawn)
+    faces = np.append(catalogue.face_values[1:], [most_paid.get(each, 0.0) for each in withdrawn])
+    family_names = (*catalogue.families[1:], *(WITHDRAWN for _ in withdrawn))
+    families = tuple(sorted(set(family_names)))
+    family_of = np.array([families.index(each) for each in family_names])
     placed = decisions.filter(pl.col("decision_date").is_between(first, last)).with_columns(
         night=(pl.col("decision_date") - first).dt.total_days()
     )
-    message_cost = pl.col("action_id").replace_strict(
-        list(catalogue.action_ids), catalogue.message_costs, default=0.0
-    )
+
+    def message_of(column: str) -> pl.Expr:
+        known = pl.col(column).cast(pl.String)
+        return known.replace_strict(list(names), catalogue.message_costs, default=0.0)
+
     sums = placed.group_by("night", "action_id").agg(
         pl.len().alias("n"),
         pl.col("expected_cost_effect").is_null().sum().alias("n_unknown"),
-        message_cost.sum().alias("messages"),
-        (pl.col("expected_cost_effect") - message_cost).clip(lower_bound=0).sum().alias("promised"),
+        message_of("realised_action_id").sum().alias("messages"),
+        (pl.col("expected_cost_effect") - message_of("action_id"))
+        .clip(lower_bound=0)
+        .sum()
+        .alias("promised"),
     )
     counts, unknown, promised = (
-        _spread(sums.filter(pl.col("action_id") != catalogue.action_ids[0]), offers, n_nights, name)
+        _spread(sums.filter(pl.col("action_id") != control), offers, n_nights, name)
         for name in ("n", "n_unknown", "promised")
     )  # (N, K - 1) each
     paid = np.zeros((n_nights, n_ages, len(offers)))
@@ -223,10 +234,8 @@ def _gather(
         amounts[family] += row["amount"]
         if row["night"] >= 0 and 0 <= age < n_ages:
             paid[row["night"], age, offer] += row["amount"]
-    typical = np.array(
-        [catalogue.face_values[1:][family_of == each].max() for each in range(len(families))]
-    )
-    promised += unknown * _pay_per_offer(counts, paid, catalogue.face_values[1:])
+    typical = np.array([faces[family_of == each].max() for each in range(len(families))])
+    promised += unknown * _pay_per_offer(counts, paid, faces)
     membership = (family_of[:, None] == np.arange(len(families))).astype(float)  # (K - 1, F)
     decided = placed.group_by("night").len()
     return _Nights(

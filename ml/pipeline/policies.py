@@ -294,8 +294,21 @@ class ExplorationOnly:
             If exploration at the floor may cost more than the budget.
         """
         eligible = contexts.eligible
+        evenly = (np.arange(eligible.shape[1]) > 0).astype(float)
+        # The skew gives way where it would take an offer below the floor.
+        for weights in (self.weights, np.sqrt(self.weights), evenly):
+            policy = self._share(eligible, weights)
+            if policy[eligible].min(initial=1.0) >= self.floor:
+                return policy
+        raise BudgetError(
+            f"the budget of {self.budget_per_decision:.2f} per decision can't pay for "
+            f"exploration at propensity_floor {self.floor}: raise the one or lower the other"
+        )
+
+    def _share(self, eligible: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """Return probabilities by weights, as many offers as the budget pays; (n, K)."""
         counts = eligible.sum(axis=1, keepdims=True)  # (n, 1)
-        offers = eligible * self.weights
+        offers = eligible * weights
         total_weight = np.maximum(offers.sum(axis=1, keepdims=True), 1e-12)
         skewed = (counts - 1) / counts * offers / total_weight
         skewed[:, 0] = 1 / counts[:, 0]
@@ -305,13 +318,7 @@ class ExplorationOnly:
         share = min(1.0, affordable / total) if total > 0 else 1.0
         control = np.zeros(eligible.shape)
         control[:, 0] = 1.0
-        policy = share * skewed + (1 - share) * control
-        if policy[eligible].min(initial=1.0) < self.floor:
-            raise BudgetError(
-                f"the budget of {self.budget_per_decision:.2f} per decision can't pay for "
-                f"exploration at propensity_floor {self.floor}: raise the one or lower the other"
-            )
-        return np.asarray(policy)
+        return np.asarray(share * skewed + (1 - share) * control)
 
 
 @dataclass(frozen=True)

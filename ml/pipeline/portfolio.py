@@ -40,7 +40,8 @@ def estimate_portfolio(
         ``refusal`` says why.
     """
     rows: list[dict[str, object]] = []
-    own = logged.take(logged.has_vector & (logged.logging_policy[:, 0] < 1))
+    sends_none = logged.logging_policy[:, 0]
+    own = logged.take(logged.has_vector & (sends_none > 0) & (sends_none < 1))
     for surface in sorted(others["surface"].unique().to_list()):
         theirs = others.filter(pl.col("surface") == surface)
         paired, is_other, other_propensity = _pair(own, theirs, control, programme)
@@ -84,7 +85,7 @@ def _pair(
 ) -> tuple[LoggedDecisions, np.ndarray, np.ndarray]:
     """Return own decisions with a random one of the other's before; whether it sent, how likely."""
     window = timedelta(days=programme.learning_horizon_days)
-    # The other's probability of sending nothing: its vector's entry, else by the action's own.
+    # Rows without a vector are left out whatever was sent: else those that sent would be missing.
     none = (
         pl.col("eligible_propensities")
         .list.get(
@@ -95,12 +96,6 @@ def _pair(
     )
     latest = (
         theirs.with_columns(none)
-        .with_columns(
-            pl.when(pl.col("none").is_null() & (pl.col("action_id") == control))
-            .then("propensity")
-            .otherwise("none")
-            .alias("none")
-        )
         .filter(pl.col("none").is_between(0, 1, closed="none"))
         .with_columns(pl.col("decided_at").dt.replace_time_zone(None))
         .select("customer_id", "decided_at", "none", (pl.col("action_id") != control).alias("sent"))

@@ -26,6 +26,7 @@ from ml.ope.evidence import gather_evidence
 from ml.ope.gate import GateEvidence, LimitUse, decide_promotion
 from ml.ope.intervals import Estimate, estimate_mean
 from ml.ope.tuning import allow_for_bias, choose_by_validation
+from ml.pipeline.later import realise_later, take_accounted
 from ml.pipeline.policies import AlignedPolicy, BudgetedPolicy, UpliftScorer
 from ml.pipeline.snapshots import Snapshot, find_most_offers
 from ml.pipeline.spending import list_limits, measure_use
@@ -112,7 +113,12 @@ def evaluate_candidate(
     SupportError
         If there is no decision to evaluate on.
     """
-    logged = snapshot.evaluation
+    logged = take_judged(snapshot.evaluation, programme)
+    if snapshot.evaluation.n_decisions and not logged.n_decisions:
+        raise SupportError(
+            "no evaluation decision's accounting horizon has passed yet: wait, or set "
+            "later_value_weight in programme.json to 0"
+        )
     if not logged.n_decisions:
         raise SupportError(
             "no evaluation decision has a logged propensity: nothing can be valued on fitted ones; "
@@ -124,8 +130,9 @@ def evaluate_candidate(
     seen_champion = AlignedPolicy(champion, candidate.actions, programme)
     policies |= {CHAMPION: seen_champion, CANDIDATE: candidate}
     deployed = {name: policy.probabilities(logged.contexts) for name, policy in policies.items()}
-    expected = expect_rewards(candidate, logged)
-    weighted = _weigh_all(logged, deployed, realise_rewards(candidate, logged), expected)
+    later_mean = find_later_mean(snapshot, programme)
+    expected = expect_rewards(candidate, logged, later_mean=later_mean)
+    weighted = _weigh_all(logged, deployed, realise_rewards(logged, programme), expected)
     evidence = _gather_evidence(
         logged,
         weighted,
@@ -341,37 +348,73 @@ def _promise(policy: np.ndarray, expected: np.ndarray) -> np.ndarray:
     return np.asarray((policy * (expected - expected[:, :1])).sum(axis=1))
 
 
-def realise_rewards(candidate: BudgetedPolicy, logged: LoggedDecisions) -> dict[str, np.ndarray]:
-    """Return what each decision brought by reward, shape (n,): the objective that is judged.
-
-    Net value is value - cost over the learning horizon, plus what the taken action's family is
-    proven to bring after it: one objective for training, gate and allocation. The estimate is of
-    training customers and taken as fixed.
+def take_judged(logged: LoggedDecisions, programme: Programme) -> LoggedDecisions:
+    """Return the decisions that the objective can judge: all, or those whose later value is known.
 
     Parameters
     ----------
-    candidate
-        Its later effects hold for every policy that it is compared with.
     logged
-        Decisions.
+        Evaluation decisions.
+    programme
+        Whether later value counts.
+
+    Returns
+    -------
+    LoggedDecisions
+        In the same order.
+    """
+    return take_accounted(logged) if programme.later_value_weight > 0 else logged
+
+
+def realise_rewards(judged: LoggedDecisions, programme: Programme) -> dict[str, np.ndarray]:
+    """Return what each decision brought by reward, shape (n,): the objective that is judged.
+
+    Net value is value - cost over the learning horizon, plus ``later_value_weight`` times what came
+    of the decision between that and the accounting horizon: one objective for training, gate and
+    allocation, chosen in programme.json.
+
+    Parameters
+    ----------
+    judged
+        Of ``take_judged``.
+    programme
+        The weight.
 
     Returns
     -------
     dict
         Names of ``REWARDS`` to arrays, currency.
     """
-    net_value = logged.net_value + _later_of(candidate)[logged.action]
-    return {"value": logged.value, "cost": logged.cost, "net_value": net_value}
+    net_value = judged.net_value
+    if programme.later_value_weight > 0:
+        net_value = net_value + programme.later_value_weight * realise_later(judged)
+    return {"value": judged.value, "cost": judged.cost, "net_value": net_value}
 
 
-def _later_of(candidate: BudgetedPolicy) -> np.ndarray:
-    """Return what the candidate's objective counts after the learning horizon, shape (K,)."""
-    if isinstance(candidate.scorer, UpliftScorer):
-        return candidate.scorer.later_effect
-    return np.zeros(candidate.actions.n_actions)
+def find_later_mean(snapshot: Snapshot, programme: Programme) -> float:
+    """Return training customers' mean of what the objective counts after the learning horizon.
+
+    Parameters
+    ----------
+    snapshot
+        The log.
+    programme
+        The weight.
+
+    Returns
+    -------
+    float
+        Currency per decision; 0 where later value doesn't count.
+    """
+    accounted = take_accounted(snapshot.training)
+    if programme.later_value_weight == 0 or not accounted.n_decisions:
+        return 0.0
+    return programme.later_value_weight * float(realise_later(accounted).mean())
 
 
-def expect_rewards(candidate: BudgetedPolicy, logged: LoggedDecisions) -> dict[str, np.ndarray]:
+def expect_rewards(
+    candidate: BudgetedPolicy, logged: LoggedDecisions, *, later_mean: float = 0.0
+) -> dict[str, np.ndarray]:
     """Return the outcome model's mean of each reward, shape (n, K), for the DR estimator.
 
     Parameters
@@ -380,6 +423,8 @@ def expect_rewards(candidate: BudgetedPolicy, logged: LoggedDecisions) -> dict[s
         Its heads, fitted on other customers, are the outcome model.
     logged
         Decisions to predict for.
+    later_mean
+        Of ``find_later_mean``: the same for everybody, it saves variance.
 
     Returns
     -------
@@ -391,7 +436,8 @@ def expect_rewards(candidate: BudgetedPolicy, logged: LoggedDecisions) -> dict[s
         return {reward: np.zeros(shape) for reward in REWARDS}
     effects = candidate.scorer.heads.predict(logged.contexts)
     value, cost = effects.expected_value, effects.cost_effect
-    return {"value": value, "cost": cost, "net_value": value - cost + _later_of(candidate)}
+    later = candidate.scorer.later_effect
+    return {"value": value, "cost": cost, "net_value": value - cost + later + later_mean}
 
 
 def verify_promotion(

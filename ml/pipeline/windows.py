@@ -73,5 +73,6 @@ def _place(quiet: QuietHours, day: date, zone: ZoneInfo) -> Window | None:
     last = day if quiet.end > quiet.begin else day + _DAY
     return (
         datetime.combine(day, quiet.begin, zone).astimezone(UTC),
-        datetime.combine(last, quiet.end, zone).astimezone(UTC),
+        # An hour that comes twice is quiet until it ends for the second time.
+        datetime.combine(last, quiet.end, zone).replace(fold=1).astimezone(UTC),
     )

@@ -82,6 +82,7 @@ def fit_uplift_heads(
     seed: int,
     settings: LearningSettings | None = None,
     operate: Operate | None = None,
+    later_effect: np.ndarray | None = None,
     progress: Progress = lambda message: None,
 ) -> UpliftHeads:
     """Fit value and cost effects of all actions by the candidates that prove best.
@@ -112,6 +113,8 @@ def fit_uplift_heads(
         Candidates, members, trees; None takes the defaults.
     operate
         The policy that effects lead to at the operating budget. None: risk alone chooses.
+    later_effect : shape (K,), optional
+        What the objective counts of each action beside value less cost.
     progress
         Called with a line per step.
 
@@ -133,13 +136,14 @@ def fit_uplift_heads(
             f"no lifecycle has {minimum_support} decisions without an offer: explore longer, "
             "or lower minimum_support in programme.json"
         )
+    later = np.zeros(actions.n_actions) if later_effect is None else later_effect
     trials = hold_trials(logged, actions, seed=seed, settings=settings, progress=progress)
     chosen: dict[str, dict[str, str]] = {}
     evidence = []
     for outcome in ("cost", "value"):
         confirm = None
         if outcome == "value" and operate is not None:
-            confirm = _confirm_by_policy(operate, trials, chosen["cost"], logged)
+            confirm = _confirm_by_policy(operate, trials, chosen["cost"], logged, later)
         chosen[outcome], table = trials[outcome].choose(list(support), confirm=confirm)
         evidence.append(table)
     p_values = adjust_by_holm(
@@ -160,7 +164,7 @@ def fit_uplift_heads(
                 else one.abstain()
                 for one, family in zip(each, actions.families, strict=True)
             )
-    is_proven = _prove_families(trials, calibrations, list(support), actions)
+    is_proven = _prove_families(trials, calibrations, list(support), actions, later)
     if not is_proven.all():
         unproven = [actions.action_ids[action] for action in np.flatnonzero(~is_proven)]
         progress(f"not offered, since neither ranking nor mean is proven: {', '.join(unproven)}")
@@ -195,7 +199,7 @@ def fit_uplift_heads(
     )
     if operate is None:
         return fitted
-    confirm = _confirm_by_policy(operate, trials, chosen["cost"], logged)
+    confirm = _confirm_by_policy(operate, trials, chosen["cost"], logged, later)
     return settle_caution(
         fitted,
         trials["value"],
@@ -297,11 +301,12 @@ def _confirm_by_policy(
     trials: Mapping[str, OutcomeTrial],
     cost_choice: Mapping[str, str],
     logged: LoggedDecisions,
+    later: np.ndarray,
 ) -> Confirm:
     """Return what value effects are worth, deciding with the cost heads chosen already."""
     cost = trials["cost"]
     effects = cost.stitch(cost_choice)
-    net = trials["value"].judged.pseudo - cost.judged.pseudo
+    net = trials["value"].judged.pseudo - cost.judged.pseudo + later
 
     def confirm(value_effect: np.ndarray, rows: np.ndarray) -> np.ndarray:
         eligible = logged.contexts.eligible[rows]
@@ -316,11 +321,12 @@ def _prove_families(
     calibrations: Mapping[tuple[str, str], tuple[Calibration, ...]],
     lifecycles: list[str],
     actions: ActionSet,
+    later: np.ndarray,
 ) -> np.ndarray:
     """Return which actions' family is proven, by its ranking or its mean, shape (K,), bool."""
     value, cost = trials["value"].judged, trials["cost"].judged
     is_proven = prove_means(
-        value.pseudo - cost.pseudo,
+        value.pseudo - cost.pseudo + later,
         value.possible,
         families=actions.families,
         customer=value.customer,

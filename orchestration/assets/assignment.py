@@ -27,6 +27,7 @@ from ml.core.programme import Programme
 from ml.core.schemas import AssignmentTable, BudgetLedger, HoldoutTable, LimitUsage, NightPace
 from ml.pipeline.consent import close_channels, find_open_channels
 from ml.pipeline.decide import Challenger, decide_night
+from ml.pipeline.eligibility import take_audience
 from ml.pipeline.exploration import weigh_offers
 from ml.pipeline.night_checks import NightCheck, check_night
 from ml.pipeline.policies import BudgetedPolicy, ExplorationOnly, NoOffers
@@ -165,19 +166,17 @@ def assignment(
         data_version=dg.DataVersion(sha256),
     )
     if lake.has("budget_ledger", night):
-        settings = programme.read()
+        currency = programme.read().currency
         yield dg.MaterializeResult(
             asset_key="budget_ledger",
             metadata={
                 "tonight": tabulate(lake.read("night_pace", night)),
                 "ledger": tabulate(lake.read("budget_ledger", night)),
-                "pacing": embed_figure(
-                    plot_pacing(read_period(lake, settings, night), currency=settings.currency)
-                ),
+                "pacing": embed_figure(plot_pacing(read_period(lake, night), currency=currency)),
             },
         )
     yield dg.MaterializeResult(asset_key="holdout", metadata={"dagster/row_count": held.height})
-    for check in _check(lake, night, table, written, limits):
+    for check in _check(lake, programme.read(), night, table, written, limits):
         yield dg.AssetCheckResult(
             asset_key="assignment_table",
             check_name=check.name,
@@ -258,7 +257,7 @@ def _emit(
             "policy_kind": [policy.kind],
         }
     )
-    checks = _check(lake, night, decided.assignments, budget, decided.limits)
+    checks = _check(lake, settings, night, decided.assignments, budget, decided.limits)
     failed = [f"{each.name}: {each.detail}" for each in checks if not each.is_passed]
     if failed:
         raise ContractError(f"night {night} is not emitted: {'; '.join(failed)}")
@@ -269,9 +268,14 @@ def _emit(
     lake.write(decided.holdout, "holdout", night, schema=HoldoutTable)
     lake.write(budget, "night_budget", night, schema=NightBudget)
     lake.write(decided.limits, "limit_usage", night, schema=LimitUsage)
-    if paced is not None:
-        lake.write(paced.pace, "night_pace", night, schema=NightPace)
-        lake.write(paced.ledger, "budget_ledger", night, schema=BudgetLedger)
+    for name, part, schema in (
+        ("night_pace", paced and paced.pace, NightPace),
+        ("budget_ledger", paced and paced.ledger, BudgetLedger),
+    ):
+        # A revision that is not paced leaves nothing of one that was.
+        lake.path(name, night).unlink(missing_ok=True)
+        if isinstance(part, pl.DataFrame):
+            lake.write(part, name, night, schema=schema)
     lake.write(decided.assignments, "assignment_table", night, schema=AssignmentTable)
 
 
@@ -311,7 +315,7 @@ def _read_log(
     """Return what has matured and is random, None where nothing is yet."""
     try:
         matured = read_matured(lake, night)
-        return take_snapshot(matured, programme=settings, actions=catalogue).everything
+        return take_snapshot(matured, programme=settings, actions=catalogue).training
     except SupportError:
         return None
 
@@ -326,13 +330,18 @@ def _find_shadow(lake: Lake, registry: "PolicyRegistry") -> str | None:
 
 
 def _check(
-    lake: Lake, night: date, table: pl.DataFrame, budget: pl.DataFrame, limits: pl.DataFrame
+    lake: Lake,
+    settings: Programme,
+    night: date,
+    table: pl.DataFrame,
+    budget: pl.DataFrame,
+    limits: pl.DataFrame,
 ) -> tuple[NightCheck, ...]:
     """Check a night's table against the lake."""
     row = budget.row(0, named=True)
     return check_night(
         table,
-        features=lake.read("customer_features", night),
+        features=take_audience(lake.read("customer_features", night), settings),
         open_channels=_read_open_channels(lake, night),
         catalogue=read_actions(lake.read("action_catalogue", night)),
         budget=row["budget"],

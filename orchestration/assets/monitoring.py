@@ -116,7 +116,7 @@ def nightly_summary(
         panels.append(
             Panel(
                 "The period's budget",
-                plot_pacing(read_period(lake, settings, night), currency=settings.currency),
+                plot_pacing(read_period(lake, night), currency=settings.currency),
             )
         )
     if watched.reference is not None:

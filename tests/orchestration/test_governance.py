@@ -91,6 +91,23 @@ def _run(asset, lake, registry, *, mode="auto", partition=None, config=None):
     return result
 
 
+def test_the_folder_keeps_who_promotes(tmp_path, monkeypatch):
+    from orchestration.settings import prepare_home, read_settings
+
+    monkeypatch.setenv("LIFTLOOP_HOME", str(tmp_path))
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "dagster"))
+    monkeypatch.delenv("PROMOTION", raising=False)
+    assert read_settings().promotion == "auto"
+    monkeypatch.setenv("PROMOTION", "approve")
+    prepare_home(read_settings())
+    monkeypatch.delenv("PROMOTION")
+    assert read_settings().promotion == "approve"
+    monkeypatch.setenv("PROMOTION", "auto")
+    prepare_home(read_settings())
+    monkeypatch.delenv("PROMOTION")
+    assert read_settings().promotion == "auto"
+
+
 @pytest.mark.parametrize(
     ("mode", "is_approved", "is_promoted", "said"),
     [

@@ -79,6 +79,9 @@ def test_what_cannot_be_assigned_is_refused(tmp_path):
         assign_parquet(file, ACTIONS, budget=10.0)
     with pytest.raises(BudgetError, match="lacks the columns"):
         assign_parquet(file, (*ACTIONS, "d"), budget=10.0)
+    _write(file, reward[:0], cost[:0])
+    with pytest.raises(BudgetError, match="no rows"):
+        assign_parquet(file, ACTIONS, budget=10.0)
     cost[7, 1], reward[7, 1] = np.nan, 1.0
     _write(file, reward, cost)
     with pytest.raises(BudgetError, match="must be finite"):

@@ -49,17 +49,22 @@ def _cover(n_logs, seed, **kind):
     random = np.random.default_rng(seed)
     covered = []
     for _ in range(n_logs):
-        found = _estimate(_draw(random, **kind))
+        try:
+            found = _estimate(_draw(random, **kind))
+        except SupportError:
+            # Tails too heavy for an interval: refused, not reported.
+            continue
         truth = kind.get("interaction", -0.4)
         covered.append(found.interaction.low <= truth <= found.interaction.high)
+    assert len(covered) > 0.8 * n_logs
     return float(np.mean(covered))
 
 
 KINDS = (
     {},
     {"interaction": 0.0},
-    {"skew": 0.3},
-    {"own_share": 0.75, "other_share": 0.2},
+    {"skew": 0.25, "n": 6_000},
+    {"own_share": 0.75, "other_share": 0.2, "n": 3_000},
 )
 
 
@@ -87,5 +92,5 @@ def test_effects_that_act_on_each_other_are_not_added():
 
 def test_a_cell_that_is_hardly_filled_is_refused():
     log = _draw(np.random.default_rng(2), other_share=0.02)
-    with pytest.raises(SupportError, match="at least 30 are needed"):
+    with pytest.raises(SupportError, match="at least 75 are needed"):
         _estimate(log)

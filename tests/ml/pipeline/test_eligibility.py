@@ -35,7 +35,12 @@ def _ages(frame):
 
 def _restrict(programme, contexts=None, **changes):
     contexts = contexts or _contexts()
-    arguments = {"actions": ACTIONS, "offered": ACTIONS.action_ids, **changes}
+    arguments = {
+        "actions": ACTIONS,
+        "offered": ACTIONS.action_ids,
+        "night": NIGHT,
+        **changes,
+    }
     return restrict(contexts, programme=programme, **arguments)
 
 
@@ -78,10 +83,10 @@ def test_cap_quiet_hours_and_withdrawn_offers_have_their_own_reasons():
     assert set(codes["email_ad"]) == {1}
     # Their only open channel is e-mail.
     assert set(codes["text_ad"]) == {2}
-    assert (pruned.codes[:, email] == np.where(full, 5, 0)).all()
+    assert (pruned.codes[:, email] == np.where(full, 4, 0)).all()
     open_all = replace(contexts, eligible=np.ones_like(contexts.eligible))
     _, quiet = _restrict(PROGRAMME, open_all, quiet_channels=["text"])
-    assert set(quiet.codes[:, ACTIONS.action_ids.index("text_ad")]) == {6}
+    assert set(quiet.codes[:, ACTIONS.action_ids.index("text_ad")]) == {5}
 
 
 def test_a_night_never_gives_what_a_rule_forbids_and_says_when_to_send(candidate):
@@ -120,6 +125,70 @@ def test_a_night_never_gives_what_a_rule_forbids_and_says_when_to_send(candidate
         if policy is candidate:
             assert set(full.filter(~full["is_exploration"])["reason_code"]) == {"not_eligible"}
             assert "eligibility=1" in table["model_versions"][0]
+
+
+def test_rules_that_are_not_valid_yet_do_not_bind():
+    later = replace(RULES, valid_from=date(2027, 1, 1))
+    kept, pruned = _restrict(replace(PROGRAMME, eligibility=later))
+    assert (kept.eligible == _contexts().eligible).all()
+    assert not (pruned.codes == 3).any()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"eligibility": replace(RULES, rules=(replace(OLD, families=("coupons",)),))},
+            r"rule 'adults' names families .'coupons'",
+        ),
+        (
+            {"quiet_hours": (QuietHours(begin=time(1), end=time(2), channels=("e-mail",)),)},
+            r"quiet hours names channels .'e-mail'",
+        ),
+    ],
+)
+def test_names_that_nobody_offers_are_refused(candidate, changes, message):
+    rows, _ = make_rows(20, n=50)
+    features = rows.with_columns(decision_date=pl.lit(NIGHT), is_due=pl.lit(True))
+    with pytest.raises(ContractError, match=message):
+        decide_night(
+            features,
+            policy=candidate,
+            policy_version="2",
+            catalogue=ACTIONS,
+            programme=replace(PROGRAMME, **changes),
+            decision_date=NIGHT,
+        )
+
+
+def test_a_programme_decides_on_its_own_audience_alone():
+    rows, _ = make_rows(20, n=3_000)
+    features = rows.with_columns(decision_date=pl.lit(NIGHT), is_due=pl.lit(True))
+    policy = ExplorationOnly(ACTIONS, 0.02, 0.6, EVENLY)
+
+    def decide(audience, name):
+        return decide_night(
+            features,
+            policy=policy,
+            policy_version="2",
+            catalogue=ACTIONS,
+            programme=replace(PROGRAMME, audience=audience, surface=name),
+            decision_date=NIGHT,
+        )
+
+    everybody = decide((0.0, 1.0), "a")
+    parts = [decide((0.0, 0.25), "a"), decide((0.25, 1.0), "b")]
+    ids = [set(each.assignments["customer_id"]) for each in parts]
+    assert not ids[0] & ids[1]
+    assert ids[0] | ids[1] == set(everybody.assignments["customer_id"])
+    assert parts[0].budget + parts[1].budget == pytest.approx(everybody.budget)
+    # Programmes that decide on the same customers draw apart.
+    other = decide((0.0, 1.0), "b").assignments
+    both = everybody.assignments.join(other, on="customer_id", suffix="_b")
+    offered = both.select(
+        a=pl.col("action_id") != "no_offer", b=pl.col("action_id_b") != "no_offer"
+    )
+    assert abs(offered.select(pl.corr("a", "b")).item()) < 0.06
 
 
 def test_what_a_boundary_costs_is_estimated_where_chance_decides():

@@ -30,6 +30,7 @@ def _decide(nights, *, n=100, expected=0.52, action="email_coupon_2"):
         {
             "decision_date": [night for night in nights for _ in range(2 * n)],
             "action_id": [action, "no_offer"] * (n * len(nights)),
+            "realised_action_id": [action, "no_offer"] * (n * len(nights)),
             "expected_cost_effect": [expected, 0.0] * (n * len(nights)),
         }
     )
@@ -110,6 +111,19 @@ def test_the_first_night_of_all_and_an_overspent_period():
     over = _pace(_decide(nights), dear, BEGIN + timedelta(3))
     assert over.budget == 0
     assert over.pace["steering"].item() == "stopped"
+
+
+def test_offers_that_are_gone_are_still_owed_and_a_failed_send_costs_no_message():
+    nights = [BEGIN + timedelta(offset) for offset in range(-40, 4)]
+    tonight = nights[-1] + timedelta(1)
+    gone = _decide(nights, action="fax_coupon")
+    paced = _pace(gone, _redeem(nights[:-1], after=1, action="fax_coupon"), tonight)
+    ledger = {row["family"]: row for row in paced.ledger.to_dicts()}
+    assert ledger["withdrawn"]["realised"] == pytest.approx(4 * 50)
+    assert ledger["withdrawn"]["outstanding"] > 30
+    failed = _decide(nights).with_columns(realised_action_id=pl.lit("no_offer"))
+    paced = _pace(failed, _redeem(nights[:-1], after=1), tonight)
+    assert paced.ledger.filter(family="messages")["realised"].item() == 0
 
 
 def test_periods_follow_each_other():

@@ -92,6 +92,40 @@ def test_a_floor_is_kept_though_it_costs_value(candidate):
     assert night.expected_cost <= night.budget
 
 
+@pytest.mark.parametrize("limits", [(), (MORE,), (FEW,)])
+@pytest.mark.parametrize("n", [200, 2_300])
+def test_a_paced_night_without_money_explores_and_nothing_else(candidate, limits, n):
+    for seed in range(12):
+        rows, _ = make_rows(60 + seed, n=n)
+        night = decide_night(
+            rows.with_columns(decision_date=pl.lit(NIGHT), is_due=pl.lit(True)),
+            policy=candidate,
+            policy_version="2",
+            catalogue=ACTIONS,
+            programme=replace(PROGRAMME, limits=limits),
+            decision_date=NIGHT,
+            budget=0.0,
+        )
+        assert night.expected_cost <= night.budget * (1 + 1e-9)
+        vectors = night.assignments["eligible_propensities"]
+        assert vectors.list.min().min() >= PROGRAMME.propensity_floor - 1e-12
+
+
+def test_a_paced_night_spends_its_budget_and_never_more(candidate):
+    rows, _ = make_rows(20, n=6_000)
+    for budget in (400.0, 600.0):
+        night = decide_night(
+            rows.with_columns(decision_date=pl.lit(NIGHT), is_due=pl.lit(True)),
+            policy=candidate,
+            policy_version="2",
+            catalogue=ACTIONS,
+            programme=PROGRAMME,
+            decision_date=NIGHT,
+            budget=budget,
+        )
+        assert 0.99 * budget < night.expected_cost <= budget
+
+
 def test_propensities_stay_distributions_with_a_floor_and_a_rerun_is_the_same(candidate):
     night = _decide(candidate, (FEW, YOUNG))
     vectors = night.assignments["eligible_propensities"]

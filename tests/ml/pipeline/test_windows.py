@@ -58,3 +58,8 @@ def test_clocks_that_change_are_followed():
         QuietHours(begin=time(21), end=time(8)), timezone="Europe/Berlin", decided_at=at
     )
     assert begin == datetime(2026, 3, 29, 6, tzinfo=UTC)
+    # On 25 October they go back from 3 to 2: half past two comes twice, at 00:30 and 01:30 UTC.
+    at = datetime(2026, 10, 24, 22, 30, tzinfo=UTC)
+    quiet = QuietHours(begin=time(21), end=time(2, 30))
+    begin, _ = _find(quiet, timezone="Europe/Berlin", decided_at=at)
+    assert begin == datetime(2026, 10, 25, 1, 30, tzinfo=UTC)
