@@ -176,9 +176,8 @@ def uplift_heads(
                 for horizon in ("learning", "accounting")
             }
         )
-        later = estimate_later_effects(
-            snapshot.training, actions=actions, weight=settings.later_value_weight
-        )
+        # Shown at weight 1, counted at the programme's.
+        later = estimate_later_effects(snapshot.training, actions=actions, weight=1.0)
         registered = registry.register(
             candidate,
             programme=settings,
