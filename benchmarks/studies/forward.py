@@ -35,9 +35,10 @@ from ml.pipeline.learn import (
     freeze_cut,
     set_up_policy,
 )
+from ml.pipeline.objective import expect_rewards
 from ml.pipeline.policies import BudgetedPolicy, UpliftScorer
 from ml.pipeline.snapshots import Snapshot, take_snapshot
-from ml.pipeline.validate import SingleAction, expect_rewards
+from ml.pipeline.validate import SingleAction
 from ml.simulate.world import World, WorldState
 from ml.simulate.worlds import find_world
 

@@ -1,5 +1,6 @@
 """The action set: what may be offered, in one fixed order, no-offer first."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -50,6 +51,31 @@ class ActionSet:
             raise ContractError(f"unknown actions {sorted(map(str, unknown))}: add them to actions")
         index = {action: position for position, action in enumerate(self.action_ids)}
         return actions.replace_strict(index, return_dtype=pl.Int64).to_numpy()
+
+    def select(
+        self, *, actions: Sequence[str], channels: Sequence[str], families: Sequence[str]
+    ) -> np.ndarray:
+        """Return which offers a rule is about, shape (K,), bool; control never.
+
+        Parameters
+        ----------
+        actions, channels, families
+            Names; empty means all.
+
+        Returns
+        -------
+        np.ndarray
+            Offers that each of the three lets in.
+        """
+        chosen = np.arange(self.n_actions) > 0
+        for names, wanted in (
+            (self.action_ids, actions),
+            (self.channels, channels),
+            (self.families, families),
+        ):
+            if wanted:
+                chosen &= np.isin(names, wanted)
+        return chosen
 
     def with_channels_of(self, catalogue: "ActionSet") -> "ActionSet":
         """Return this set with the channels that another one now gives its actions."""

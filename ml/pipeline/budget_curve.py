@@ -1,23 +1,15 @@
 """Validate: what a policy would be worth at other budgets, as deployed at each."""
 
-import numpy as np
 import polars as pl
 
 from ml.core.errors import BudgetError
 from ml.core.programme import Programme
 from ml.core.schemas import BudgetCurve
-from ml.ope.estimators import find_estimator, weigh_decisions
 from ml.ope.intervals import estimate_mean
 from ml.pipeline.learn import freeze_cut
+from ml.pipeline.objective import judge_by_dr, take_judged
 from ml.pipeline.policies import AlignedPolicy, BudgetedPolicy
 from ml.pipeline.snapshots import Snapshot
-from ml.pipeline.validate import (
-    SingleAction,
-    expect_rewards,
-    find_later_mean,
-    realise_rewards,
-    take_judged,
-)
 
 SHARES = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0)
 
@@ -55,23 +47,7 @@ def trace_budget(
     """
     logged = take_judged(snapshot.evaluation, programme)
     trained = snapshot.training.contexts
-    later_mean = find_later_mean(snapshot, programme)
-    expected = expect_rewards(candidate, logged, later_mean=later_mean)
-    contribute = find_estimator("dr").contribute
-    rewards = realise_rewards(logged, programme)
-
-    def value(policy: np.ndarray, reward: str) -> np.ndarray:
-        decisions = weigh_decisions(
-            rewards[reward],
-            policy=policy,
-            action=logged.action,
-            propensity=logged.propensity,
-            expected_reward=expected[reward],
-        )
-        return contribute(decisions, np.inf)
-
-    nothing = SingleAction(0).probabilities(logged.contexts)
-    base = {reward: value(nothing, reward) for reward in rewards}
+    gain_of = judge_by_dr(logged, candidate, snapshot=snapshot, programme=programme)
     rows = []
     for name, policy in (("champion", champion), ("candidate", candidate)):
         seen = AlignedPolicy(policy, candidate.actions, programme)
@@ -91,7 +67,7 @@ def trace_budget(
                 continue
             deployed = frozen.mix(on_evaluation, logged.contexts)
             net, cost = (
-                estimate_mean(value(deployed, reward) - base[reward], logged.customer)
+                estimate_mean(gain_of(deployed, reward), logged.customer)
                 for reward in ("net_value", "cost")
             )
             rows.append(

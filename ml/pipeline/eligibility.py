@@ -120,7 +120,9 @@ def restrict(
     if programme.eligibility is not None and programme.eligibility.valid_from <= night:
         for rule in programme.eligibility.rules:
             inside = _is_inside(contexts.frame, rule, programme.eligibility, programme)
-            mine = _select_actions(rule, actions)
+            mine = actions.select(
+                actions=rule.actions, channels=rule.channels, families=rule.families
+            )
             pruned.mark(np.outer(~inside, mine), "not_eligible")
     if programme.most_offers_28d is not None:
         is_full = contexts.frame["offers_28d"].to_numpy() >= programme.most_offers_28d
@@ -248,16 +250,3 @@ def _read_feature(frame: pl.DataFrame, rule: EligibilityRule, programme: Program
             f"known are {', '.join([*BEHAVIOUR_FEATURES, *numbers])}"
         )
     return column.fill_null(float("nan")).to_numpy()
-
-
-def _select_actions(rule: EligibilityRule, actions: ActionSet) -> np.ndarray:
-    """Return the actions that a rule is about, shape (K,), bool."""
-    mine = np.ones(actions.n_actions, dtype=bool)
-    for names, wanted in (
-        (actions.action_ids, rule.actions),
-        (actions.channels, rule.channels),
-        (actions.families, rule.families),
-    ):
-        if wanted:
-            mine &= np.isin(names, wanted)
-    return mine

@@ -7,19 +7,11 @@ import polars as pl
 
 from ml.core.programme import Attribute, Programme
 from ml.core.schemas import GroupValues
-from ml.ope.estimators import find_estimator, weigh_decisions
 from ml.ope.intervals import estimate_mean
+from ml.pipeline.objective import REWARDS, judge_by_dr, take_judged
 from ml.pipeline.policies import AlignedPolicy, BudgetedPolicy
 from ml.pipeline.snapshots import Snapshot
-from ml.pipeline.validate import (
-    CANDIDATE,
-    CHAMPION,
-    SingleAction,
-    expect_rewards,
-    find_later_mean,
-    realise_rewards,
-    take_judged,
-)
+from ml.pipeline.validate import CANDIDATE, CHAMPION
 
 _LEAST_CUSTOMERS = 300
 _N_BINS = 4
@@ -52,23 +44,7 @@ def value_groups(
         GroupValues rows; groups of fewer than 300 customers are left out.
     """
     logged = take_judged(snapshot.evaluation, programme)
-    contribute = find_estimator("dr").contribute
-    later_mean = find_later_mean(snapshot, programme)
-    expected = expect_rewards(candidate, logged, later_mean=later_mean)
-    rewards = realise_rewards(logged, programme)
-
-    def contributions(policy: np.ndarray, reward: str) -> np.ndarray:
-        decisions = weigh_decisions(
-            rewards[reward],
-            policy=policy,
-            action=logged.action,
-            propensity=logged.propensity,
-            expected_reward=expected[reward],
-        )
-        return contribute(decisions, np.inf)
-
-    nothing = SingleAction(0).probabilities(logged.contexts)
-    base = {reward: contributions(nothing, reward) for reward in rewards}
+    gain_of = judge_by_dr(logged, candidate, snapshot=snapshot, programme=programme)
     groups = [
         (each.name, group, rows)
         for each in programme.attributes
@@ -80,7 +56,7 @@ def value_groups(
     for name, policy in ((CHAMPION, champion), (CANDIDATE, candidate)):
         seen = AlignedPolicy(policy, candidate.actions, programme)
         deployed = seen.probabilities(logged.contexts)
-        gains = {reward: contributions(deployed, reward) - base[reward] for reward in rewards}
+        gains = {reward: gain_of(deployed, reward) for reward in REWARDS}
         for attribute, group, members in groups:
             row: dict[str, object] = {
                 "policy": name,

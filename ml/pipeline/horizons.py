@@ -5,8 +5,8 @@ import polars as pl
 
 from ml.core.logged import LoggedDecisions
 from ml.ope.intervals import estimate_mean
+from ml.pipeline.objective import expect_rewards
 from ml.pipeline.policies import BudgetedPolicy
-from ml.pipeline.validate import expect_rewards
 from ml.uplift.calibration import doubly_robust_effect
 from ml.uplift.diagnostics import fit_best_linear_predictor
 

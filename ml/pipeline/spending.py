@@ -259,14 +259,9 @@ def list_limits(
     everybody = np.ones(len(LIFECYCLES), dtype=bool)
     limits = [Limit(BUDGET, "cost", offers, everybody, most=budget)]
     for rule in rules:
-        counted = offers.copy()
-        for names, wanted in (
-            (actions.action_ids, rule.actions),
-            (actions.channels, rule.channels),
-            (actions.families, rule.families),
-        ):
-            if wanted:
-                counted &= np.isin(names, wanted)
+        counted = actions.select(
+            actions=rule.actions, channels=rule.channels, families=rule.families
+        )
         segments = np.isin(LIFECYCLES, rule.lifecycles) if rule.lifecycles else everybody
         if counted.any():
             limits.append(

@@ -26,8 +26,14 @@ from ml.ope.evidence import gather_evidence
 from ml.ope.gate import GateEvidence, LimitUse, decide_promotion
 from ml.ope.intervals import Estimate, estimate_mean
 from ml.ope.tuning import allow_for_bias, choose_by_validation
-from ml.pipeline.later import realise_later, take_accounted
-from ml.pipeline.policies import AlignedPolicy, BudgetedPolicy, UpliftScorer
+from ml.pipeline.objective import (
+    REWARDS,
+    expect_rewards,
+    find_later_mean,
+    realise_rewards,
+    take_judged,
+)
+from ml.pipeline.policies import AlignedPolicy, BudgetedPolicy
 from ml.pipeline.snapshots import Snapshot, find_most_offers
 from ml.pipeline.spending import list_limits, measure_use
 from ml.uplift.diagnostics import fit_best_linear_predictor
@@ -35,7 +41,6 @@ from ml.uplift.diagnostics import fit_best_linear_predictor
 CANDIDATE, CHAMPION, NO_OFFER = "candidate", "champion", "no_offer"
 ESTIMATORS = ("ips", "snips", "dr", "sndr")
 TUNED = "tuned"
-REWARDS = ("value", "cost", "net_value")
 RECORD_DAYS = 8
 
 
@@ -346,98 +351,6 @@ def _use_limits(
 def _promise(policy: np.ndarray, expected: np.ndarray) -> np.ndarray:
     """Return the net value over no-offer that a policy promises each decision, shape (n,)."""
     return np.asarray((policy * (expected - expected[:, :1])).sum(axis=1))
-
-
-def take_judged(logged: LoggedDecisions, programme: Programme) -> LoggedDecisions:
-    """Return the decisions that the objective can judge: all, or those whose later value is known.
-
-    Parameters
-    ----------
-    logged
-        Evaluation decisions.
-    programme
-        Whether later value counts.
-
-    Returns
-    -------
-    LoggedDecisions
-        In the same order.
-    """
-    return take_accounted(logged) if programme.later_value_weight > 0 else logged
-
-
-def realise_rewards(judged: LoggedDecisions, programme: Programme) -> dict[str, np.ndarray]:
-    """Return what each decision brought by reward, shape (n,): the objective that is judged.
-
-    Net value is value - cost over the learning horizon, plus ``later_value_weight`` times what came
-    of the decision between that and the accounting horizon: one objective for training, gate and
-    allocation, chosen in programme.json.
-
-    Parameters
-    ----------
-    judged
-        Of ``take_judged``.
-    programme
-        The weight.
-
-    Returns
-    -------
-    dict
-        Names of ``REWARDS`` to arrays, currency.
-    """
-    net_value = judged.net_value
-    if programme.later_value_weight > 0:
-        net_value = net_value + programme.later_value_weight * realise_later(judged)
-    return {"value": judged.value, "cost": judged.cost, "net_value": net_value}
-
-
-def find_later_mean(snapshot: Snapshot, programme: Programme) -> float:
-    """Return training customers' mean of what the objective counts after the learning horizon.
-
-    Parameters
-    ----------
-    snapshot
-        The log.
-    programme
-        The weight.
-
-    Returns
-    -------
-    float
-        Currency per decision; 0 where later value doesn't count.
-    """
-    accounted = take_accounted(snapshot.training)
-    if programme.later_value_weight == 0 or not accounted.n_decisions:
-        return 0.0
-    return programme.later_value_weight * float(realise_later(accounted).mean())
-
-
-def expect_rewards(
-    candidate: BudgetedPolicy, logged: LoggedDecisions, *, later_mean: float = 0.0
-) -> dict[str, np.ndarray]:
-    """Return the outcome model's mean of each reward, shape (n, K), for the DR estimator.
-
-    Parameters
-    ----------
-    candidate
-        Its heads, fitted on other customers, are the outcome model.
-    logged
-        Decisions to predict for.
-    later_mean
-        Of ``find_later_mean``: the same for everybody, it saves variance.
-
-    Returns
-    -------
-    dict
-        Reward name to matrix; zeros where the candidate has no heads (DR is then IPS).
-    """
-    shape = (logged.n_decisions, candidate.actions.n_actions)
-    if not isinstance(candidate.scorer, UpliftScorer):
-        return {reward: np.zeros(shape) for reward in REWARDS}
-    effects = candidate.scorer.heads.predict(logged.contexts)
-    value, cost = effects.expected_value, effects.cost_effect
-    later = candidate.scorer.later_effect
-    return {"value": value, "cost": cost, "net_value": value - cost + later + later_mean}
 
 
 def verify_promotion(

@@ -12,9 +12,10 @@ from ml.core.errors import ContractError, SupportError
 from ml.core.programme import parse_programme
 from ml.pipeline.later import estimate_later_effects
 from ml.pipeline.learn import fit_candidate
+from ml.pipeline.objective import realise_rewards, take_judged
 from ml.pipeline.policy_files import load_policy, save_policy
 from ml.pipeline.snapshots import take_snapshot
-from ml.pipeline.validate import evaluate_candidate, realise_rewards, take_judged
+from ml.pipeline.validate import evaluate_candidate
 
 COUPONS = [k for k in range(1, ACTIONS.n_actions) if ACTIONS.families[k] == "coupon"]
 
