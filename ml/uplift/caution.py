@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import polars as pl
+from scipy import stats
 
 from ml.uplift.calibration import mean_by_customer
 from ml.uplift.ensemble import EffectEstimate
@@ -12,7 +13,7 @@ from ml.uplift.heads import UpliftHeads
 from ml.uplift.report import CAUTION
 from ml.uplift.selection import CONFIRMING_FOLD
 from ml.uplift.trees import TreeSettings
-from ml.uplift.trial import Confirm, OutcomeTrial
+from ml.uplift.trial import WORTH_LEVEL, Confirm, OutcomeTrial
 from ml.uplift.winners import Progress, fit_winners
 
 CAUTIONS = (0.0, 0.25, 0.5, 1.0)
@@ -27,7 +28,8 @@ def choose_caution(
 
     An optimiser picks what was overestimated; lower bounds pick less of it. What a bound is worth
     is seen on customers that neither effects nor spread were fitted on. The usual caution serves
-    unless another's policy is worth more by over a standard error of their paired difference.
+    unless another's policy is proven worth more (one-sided, 10 % over all others): a small log
+    would else choose by chance.
 
     Parameters
     ----------
@@ -48,7 +50,8 @@ def choose_caution(
     for caution in CAUTIONS:
         difference, error = mean_by_customer(worth[caution] - worth[USUAL_CAUTION], customer)
         rows.append((caution, float(worth[caution].mean()), difference, error))
-    proven = [(row[2], row[0]) for row in rows if row[2] > row[3] > 0]
+    needed = float(stats.norm.ppf(1 - WORTH_LEVEL / (len(CAUTIONS) - 1)))
+    proven = [(row[2], row[0]) for row in rows if row[2] > needed * row[3] > 0]
     chosen = max(proven)[1] if proven else USUAL_CAUTION
     table = [(*row, row[0] == chosen) for row in rows]
     return chosen, pl.DataFrame(table, schema=CAUTION, orient="row")
