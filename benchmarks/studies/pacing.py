@@ -254,7 +254,7 @@ def _report(lived: pl.DataFrame) -> dict[str, float]:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="pacing", description=__doc__)
     parser.add_argument("--seeds", type=int, default=50)
-    parser.add_argument("--customers", type=int, default=17_000)
+    parser.add_argument("--customers", type=int, default=19_000)
     parser.add_argument(
         "--quick", action="store_true", help="a minute: one small period, lived twice"
     )
