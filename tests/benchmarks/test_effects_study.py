@@ -32,6 +32,7 @@ def _rows():
                     "constant_error": constant,
                     "oracle_value": 1.0,
                     "heads_value": 0.3 + gain,
+                    "cautious_value": 0.5 + 0.05 * seed,
                     "constant_value": 0.3,
                     "heads_value_error": 0.5 * seed,
                     "heads_cost_error": 0.1,
@@ -54,6 +55,8 @@ def test_figures_by_hand():
     assert figures["gain"] == pytest.approx(0.3)
     assert figures["gain_low"] == pytest.approx(0.3 - 12.706 * 0.1, abs=1e-3)
     assert figures["oracle_share"] == pytest.approx(0.6)
+    assert figures["caution_gain"] == pytest.approx((0.55 / 0.5 + 0.6 / 0.7) / 2 - 1)
+    assert figures["caution_better"] == pytest.approx(0.5)
     assert figures["seeds"] == 2
 
 

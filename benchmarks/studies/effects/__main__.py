@@ -75,7 +75,8 @@ def summarise(rows: pl.DataFrame) -> dict[str, float]:
         at least a cent; ``total_ratio``: root of summed squares, mean over seeds;
         ``value_abstaining``: share of value heads, ``provable_abstaining`` of those whose true
         effects would as a ranking reach a z of 2; ``gain_*``: policy value over the constant
-        effects', per decision, mean over seeds and its 95 % t-interval; ``oracle_share``.
+        effects', per decision, mean over seeds and its 95 % t-interval; ``caution_gain``: of the
+        policy of lower bounds, relative, and ``caution_better`` in so many seeds; ``oracle_share``.
     """
     judged = rows.filter(pl.col("constant_error") >= SMALLEST_ERROR)
     ratios = (judged["error"] / judged["constant_error"]).to_numpy()
@@ -103,6 +104,8 @@ def summarise(rows: pl.DataFrame) -> dict[str, float]:
         "provable_abstaining": float(provable.mean()) if len(provable) else 0.0,
         "gain": float(gain.mean()),
         "gain_low": float(gain.mean()) - half,
+        "caution_gain": float((logs["cautious_value"] / logs["heads_value"]).to_numpy().mean()) - 1,
+        "caution_better": float((logs["cautious_value"] > logs["heads_value"]).to_numpy().mean()),
         "oracle_share": float(logs["heads_value"].to_numpy().sum())
         / float(logs["oracle_value"].to_numpy().sum()),
         "constant_share": float(logs["constant_value"].to_numpy().sum())
@@ -157,7 +160,7 @@ def compare_with_peers(rows: pl.DataFrame) -> pl.DataFrame:
 
 _HEADER = (
     f"{'':<34}{'median':>8}{'90th':>7}{'value':>7}{'abstain':>9}{'prov.':>7}{'gain':>8}{'low':>8}"
-    f"{'share':>7}{'const':>7}{'seeds':>7}   (errors over the constant effect's)"
+    f"{'share':>7}{'const':>7}{'lower':>8}{'seeds':>7}   (errors over the constant effect's)"
 )
 
 
@@ -166,7 +169,7 @@ def _write_row(name: str, figures: dict[str, float]) -> str:
         f"{name:<34}{figures['ratio_median']:>8.3f}{figures['ratio_90th']:>7.3f}"
         f"{figures['value_total_ratio']:>7.3f}{figures['value_abstaining']:>9.0%}"
         f"{figures['provable_abstaining']:>7.0%}{figures['gain']:>+8.3f}{figures['gain_low']:>+8.3f}{figures['oracle_share']:>7.3f}"
-        f"{figures['constant_share']:>7.3f}{figures['seeds']:>7.0f}"
+        f"{figures['constant_share']:>7.3f}{figures['caution_gain']:>+8.1%}{figures['seeds']:>7.0f}"
     )
 
 

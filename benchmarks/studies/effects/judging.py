@@ -16,6 +16,7 @@ from ml.allocation.budget import cut_probabilities, solve_budget
 from ml.pipeline.learn import fit_candidate
 from ml.pipeline.policies import UpliftScorer
 from ml.simulate.worlds import find_world
+from ml.uplift.caution import USUAL_CAUTION
 from ml.uplift.fitting import LearningSettings
 
 BUDGET_SHARE = 0.2
@@ -61,10 +62,12 @@ def judge(
         raise AssertionError("fit_candidate fits uplift heads")
     heads, evaluation = candidate.scorer.heads, log.snapshot.evaluation
     lifecycle = evaluation.contexts.frame["lifecycle"].to_numpy()
-    effects = {
-        outcome: heads.predict_outcome(outcome, evaluation.contexts.context, lifecycle).mean
+    estimates = {
+        outcome: heads.predict_outcome(outcome, evaluation.contexts.context, lifecycle)
         for outcome in ("value", "cost")
     }
+    effects = {outcome: each.mean for outcome, each in estimates.items()}
+    bound = effects["value"] - USUAL_CAUTION * estimates["value"].spread
     truth = {"value": log.value_effect, "cost": log.cost_effect}
     constant = {outcome: _estimate_constants(log, outcome) for outcome in effects}
     rows = []
@@ -99,6 +102,7 @@ def judge(
     values = {
         "oracle": _value(truth["value"], truth["cost"], log),
         "heads": _value(effects["value"], effects["cost"], log),
+        "cautious": _value(bound, effects["cost"], log),
         "constant": _value(constant_value, constant_cost, log),
     }
     table = pl.DataFrame(rows).with_columns(
