@@ -135,7 +135,8 @@ def limit_probabilities(
             np.zeros((*prices.of_cost.shape, 2)),
         )
         policy[rows, chosen] += share
-    return policy
+    # Shares add up to 1 but for rounding; a sure action's probability is 1, not a digit more.
+    return np.asarray(policy / policy.sum(axis=1, keepdims=True))
 
 
 def list_sides(limits: Sequence[Limit]) -> Sides:

@@ -1,6 +1,5 @@
 """Decide: tonight's assignment table, from features and the champion policy."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time
 
@@ -16,8 +15,9 @@ from ml.core.errors import BudgetError, ContractError
 from ml.core.hashing import hash_uniform
 from ml.core.policy import draw_actions, explore
 from ml.core.programme import Programme
-from ml.core.schemas import PRUNING_REASONS, AssignmentTable, HoldoutTable
+from ml.core.schemas import AssignmentTable, HoldoutTable
 from ml.pipeline.eligibility import check_names, restrict, take_audience
+from ml.pipeline.night_table import explain_rows, write_pairs
 from ml.pipeline.policies import (
     AlignedPolicy,
     BudgetedPolicy,
@@ -32,10 +32,9 @@ from ml.pipeline.spending import (
     hold_back,
     spend,
 )
-from ml.pipeline.windows import Window, find_windows
+from ml.pipeline.windows import find_windows
 
 DECISION_TIME = time(1, 30)
-_UNREACHED = ("not_offered", "not_contactable")
 
 
 @dataclass(frozen=True)
@@ -217,7 +216,9 @@ def decide_night(
         versions += f", challenger {challenged.version} ({challenged.policy.kind}) {share:.0%}"
     if programme.eligibility is not None and programme.eligibility.valid_from <= decision_date:
         versions += f", eligibility={programme.eligibility.version}"
-    assignments = _write_table(
+    codes = np.where(is_second[:, None], other.pruned.codes, first.pruned.codes)
+    codes = np.where(ineligible.is_kept, codes, ineligible.codes)
+    assignments = write_pairs(
         contexts,
         actions,
         probabilities=probabilities,
@@ -225,14 +226,8 @@ def decide_night(
         is_exploration=is_exploration,
         scores=scores,
         windows=windows,
-        codes=(
-            codes := np.where(
-                ineligible.is_kept,
-                np.where(is_second[:, None], other.pruned.codes, first.pruned.codes),
-                ineligible.codes,
-            )
-        ),
-        reasons=_explain(codes, drawn, is_exploration, arm),
+        codes=codes,
+        reasons=explain_rows(codes, drawn, is_exploration, arm),
     ).with_columns(
         (
             pl.lit(f"{decision_date}:")
@@ -370,91 +365,3 @@ def _score_nothing(policy: ExplorationOnly | NoOffers, contexts: Contexts) -> Sc
         value_effect=np.zeros(shape),
         cost_effect=np.broadcast_to(most, shape),
     )
-
-
-def _write_table(
-    contexts: Contexts,
-    actions: ActionSet,
-    *,
-    probabilities: np.ndarray,
-    drawn: np.ndarray,
-    is_exploration: np.ndarray,
-    scores: Scores,
-    windows: Mapping[str, Window],
-    codes: np.ndarray,
-    reasons: np.ndarray,
-) -> pl.DataFrame:
-    """Return the columns that differ from row to row."""
-    rows = np.arange(len(drawn))
-    eligible_actions, eligible_propensities = _list_pairs(
-        actions, contexts.eligible, pl.DataFrame(probabilities)
-    )
-    known = pl.Series(PRUNING_REASONS, dtype=pl.Enum(PRUNING_REASONS))
-    named = pl.DataFrame(
-        [known.gather(np.maximum(code.astype(np.int64) - 1, 0)) for code in codes.T],
-        schema=[f"r{index}" for index in range(actions.n_actions)],
-    )
-    pruned_actions, pruned_reasons = _list_pairs(actions, codes > 0, named)
-    begins, ends = (
-        pl.Series([None, *(windows.get(each, (None, None))[side] for each in actions.channels[1:])])
-        .cast(pl.Datetime("us", "UTC"))
-        .gather(drawn)
-        for side in (0, 1)
-    )
-    return contexts.frame.select("customer_id", "decision_date", "lifecycle").with_columns(
-        pl.Series("action_id", np.array(actions.action_ids)[drawn]),
-        pl.Series("propensity", probabilities[rows, drawn]),
-        eligible_actions.alias("eligible_actions"),
-        eligible_propensities.alias("eligible_propensities"),
-        pruned_actions.alias("pruned_actions"),
-        pruned_reasons.alias("pruned_reasons"),
-        begins.alias("send_from"),
-        ends.alias("send_until"),
-        pl.Series("is_exploration", is_exploration),
-        pl.Series("expected_value_effect", scores.value_effect[rows, drawn]),
-        pl.Series("expected_cost_effect", scores.cost_effect[rows, drawn]),
-        pl.Series("reason_code", reasons),
-    )
-
-
-def _list_pairs(
-    actions: ActionSet, is_listed: np.ndarray, values: pl.DataFrame
-) -> tuple[pl.Series, pl.Series]:
-    """Return each customer's listed actions, and the values of those, from (n, K) columns."""
-    names = pl.DataFrame(
-        {name: pl.Series([name]).new_from_index(0, len(is_listed)) for name in actions.action_ids}
-    )
-    listed = []
-    for columns in (names, values):
-        kept = columns.select(
-            pl.when(pl.Series(is_listed[:, index])).then(pl.col(name)).alias(f"a{index}")
-            for index, name in enumerate(columns.columns)
-        )
-        listed.append(kept.select(pl.concat_list(pl.all()).list.drop_nulls()).to_series())
-    return listed[0], listed[1]
-
-
-def _explain(
-    codes: np.ndarray, drawn: np.ndarray, is_exploration: np.ndarray, arm: str
-) -> np.ndarray:
-    """Return a reason code per row; docs/assignment-table.md explains them."""
-    offers = codes[:, 1:]
-    is_eligible = np.isin(offers, [0, *_codes_from("thin_support")])
-    is_closed = np.isin(offers, [1 + PRUNING_REASONS.index(each) for each in _UNREACHED])
-    return np.select(
-        [
-            np.full(len(drawn), arm != "champion"),
-            is_exploration,
-            drawn > 0,
-            is_closed.all(axis=1),
-            ~is_eligible.any(axis=1),
-            (offers > 0).all(axis=1),
-        ],
-        [arm, "exploration", "best_offer", "not_contactable", "not_eligible", "no_offer_pays"],
-        default="budget",
-    )
-
-
-def _codes_from(reason: str) -> range:
-    """Return the codes of a reason and of those after it: with the first soft one, of all soft."""
-    return range(1 + PRUNING_REASONS.index(reason), 1 + len(PRUNING_REASONS))

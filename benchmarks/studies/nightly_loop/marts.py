@@ -51,6 +51,11 @@ class LoopMarts:
         self.actions = read_actions(config.offers_frame(), surface=self._programme.surface)
 
     @property
+    def receipts(self) -> pl.DataFrame:
+        """What went out: decision_id, realised_action_id."""
+        return self._receipts
+
+    @property
     def redemptions(self) -> pl.DataFrame:
         """What was redeemed and delivered so far: decision_id, amount, redeemed_date."""
         return pl.concat(self._redemptions)

@@ -8,7 +8,7 @@ from oracles.allocation import solve_limited_programme
 
 from ml.allocation.budget import solve_budget
 from ml.allocation.dual import solve_limits
-from ml.allocation.limits import Limit, limit_probabilities
+from ml.allocation.limits import Limit, LimitedCut, Prices, limit_probabilities
 from ml.allocation.rounding import assign_within_limits
 from ml.core.errors import BudgetError
 
@@ -166,3 +166,15 @@ def test_conflicts_are_named_and_faults_refused():
         solve_limits(np.full_like(reward, np.nan), cost, None, [few])
     with pytest.raises(BudgetError, match="nothing binds"):
         solve_limits(reward, cost, None, [Limit("x", "cost", offers, EVERYBODY)])
+
+
+@pytest.mark.parametrize(
+    "shares", [(0.1,) * 10, (0.7, 0.2, 0.1 + 4e-16), (1 / 3, 1 / 3, 1 / 3 + 2e-9)]
+)
+def test_what_is_sure_has_probability_one_and_not_a_digit_more(shares):
+    nil = Prices(np.zeros((1, 3)), np.zeros((1, 3)))
+    cut = LimitedCut((nil,) * len(shares), shares, nil, {}, 0.0, 0.0, {})
+    reward = np.array([[0.0, 2.0, 1.0], [0.0, -1.0, -1.0]])
+    policy = limit_probabilities(reward, np.ones((2, 3)), None, cut=cut)
+    assert policy.max() == 1.0
+    assert (policy == [[0, 1, 0], [1, 0, 0]]).all()
