@@ -75,7 +75,7 @@ nightly = dg.define_asset_job(
 
 promotion = dg.define_asset_job(
     "promotion",
-    selection=dg.AssetSelection.assets("champion"),
+    selection=dg.AssetSelection.assets("group_values", "champion"),
     description="Act on the newest evaluation record: promote the candidate, or keep the champion.",
     executor_def=EXECUTOR,
 )
