@@ -34,8 +34,8 @@ from ml.simulate.world import World, WorldState
 from ml.simulate.worlds import find_world
 from ml.uplift.fitting import LearningSettings
 
-_FITTED_ON = 900
 PERIOD = 30
+_FITTED_ON = 900
 """Seed of the world whose experiment taught the policy: no life's."""
 SHOCKS: dict[str, Drift | None] = {
     "none": None,

@@ -26,12 +26,6 @@ class PrunedPairs:
         """Which pairs are left, shape (n, K), bool."""
         return np.asarray(self.codes == 0)
 
-    def copy(self) -> "PrunedPairs":
-        """Return reasons that are marked apart from these."""
-        other = PrunedPairs(*self.codes.shape)
-        other.codes = self.codes.copy()
-        return other
-
 
 def prune_by_economics(
     pruned: PrunedPairs,

@@ -1,5 +1,7 @@
 """Figures of a night: who gets what, what was left out, how limits and the period stand."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
@@ -21,21 +23,9 @@ def plot_assignments(assignments: pl.DataFrame) -> Figure:
     Figure
         One bar per action.
     """
-    counts = assignments.group_by("action_id", "lifecycle").len()
-    actions = sorted(counts["action_id"].unique().to_list())
-    figure = Figure(figsize=(7.5, 0.5 * len(actions) + 1.6), layout="constrained")
-    axes = figure.subplots()
-    left = np.zeros(len(actions))
-    for lifecycle, colour in zip(LIFECYCLE_NAMES, (ORANGE, BLUE, GREY), strict=True):
-        part = counts.filter(pl.col("lifecycle") == lifecycle)
-        numbers = dict(zip(part["action_id"], part["len"], strict=True))
-        widths = np.array([numbers.get(action, 0) for action in actions], dtype=float)
-        axes.barh(actions, widths, left=left, color=colour, label=lifecycle, height=0.6)
-        left += widths
-    axes.set_xlabel("customers")
-    axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure
+    counts = assignments.group_by("action_id", pl.col("lifecycle").alias("part")).len()
+    colours = dict(zip(LIFECYCLE_NAMES, (ORANGE, BLUE, GREY), strict=True))
+    return _stack_bars(counts, colours, label="customers")
 
 
 def plot_pruning(assignments: pl.DataFrame) -> Figure:
@@ -55,27 +45,21 @@ def plot_pruning(assignments: pl.DataFrame) -> Figure:
         assignments.select("pruned_actions", "pruned_reasons")
         .explode("pruned_actions", "pruned_reasons")
         .drop_nulls()
-        .group_by("pruned_actions", "pruned_reasons")
-        .len()
+        .group_by(
+            pl.col("pruned_actions").alias("action_id"),
+            pl.col("pruned_reasons").cast(pl.String).alias("part"),
+        )
+        .agg(pl.len() / assignments.height)
     )
     if counts.is_empty():
         return draw_note("no pair was pruned")
-    actions = sorted(counts["pruned_actions"].unique().to_list())
-    present = set(counts["pruned_reasons"].cast(pl.String))
-    reasons = [each for each in PRUNING_REASONS if each in present]
-    figure = Figure(figsize=(8.5, 0.4 * len(actions) + 1.4), layout="constrained")
-    axes = figure.subplots()
-    left = np.zeros(len(actions))
-    for place, reason in enumerate(reasons):
-        part = counts.filter(pl.col("pruned_reasons") == reason)
-        numbers = dict(zip(part["pruned_actions"], part["len"], strict=True))
-        widths = np.array([numbers.get(action, 0) for action in actions]) / assignments.height
-        axes.barh(actions, widths, left=left, height=0.6, color=f"C{place}", label=reason)
-        left += widths
-    axes.set_xlim(0, 1)
-    axes.set_xlabel("share of tonight's customers; the rest went to the optimiser")
-    axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
-    axes.spines[["top", "right"]].set_visible(False)
+    present = [each for each in PRUNING_REASONS if each in set(counts["part"])]
+    figure = _stack_bars(
+        counts,
+        {reason: f"C{place}" for place, reason in enumerate(present)},
+        label="share of tonight's customers; the rest went to the optimiser",
+    )
+    figure.axes[0].set_xlim(0, 1)
     return figure
 
 
@@ -157,4 +141,22 @@ def plot_pacing(nights: pl.DataFrame, *, currency: str) -> Figure:
     for axes in (left, right):
         axes.tick_params(axis="x", rotation=30)
         axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def _stack_bars(counts: pl.DataFrame, colours: Mapping[str, str], *, label: str) -> Figure:
+    """Draw a bar per action, its parts one after the other: columns action_id, part, len."""
+    actions = sorted(counts["action_id"].unique().to_list())
+    figure = Figure(figsize=(8.5, 0.45 * len(actions) + 1.5), layout="constrained")
+    axes = figure.subplots()
+    left = np.zeros(len(actions))
+    for name, colour in colours.items():
+        part = counts.filter(pl.col("part") == name)
+        sizes = dict(zip(part["action_id"], part["len"], strict=True))
+        widths = np.array([sizes.get(action, 0) for action in actions], dtype=float)
+        axes.barh(actions, widths, left=left, color=colour, label=name, height=0.6)
+        left += widths
+    axes.set_xlabel(label)
+    axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    axes.spines[["top", "right"]].set_visible(False)
     return figure
