@@ -3,17 +3,16 @@
 Every seed's bakery fits one uplift policy on its experiment. Then 30 nights are lived by contenders
 that know the same predicted effects, explore with the same floor and have the same night's budget
 and cap on text messages, but spend them differently: as the pipeline does, paced (nothing held
-back for a night's chance) and unpaced, by the exact optimum of each night, by predicted value, by
-the propensity to buy anyway, and by the lifecycle rule. Finished seeds are kept.
+back for a night's chance) and unpaced, by the exact optimum of each night, with exploration and
+without, by predicted value, by the propensity to buy anyway, and by the lifecycle rule. Finished
+seeds are kept.
 """
 
 import argparse
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -22,7 +21,7 @@ from scipy import stats
 from benchmarks.studies.nightly_loop.contenders import Contender, NeverSend
 from benchmarks.studies.nightly_loop.living import _live_nights, _warm_up
 from benchmarks.studies.nightly_loop.marts import LoopMarts
-from benchmarks.studies.resuming import run_missing
+from benchmarks.studies.resuming import keep_seeds, print_line
 from ml.allocation.budget import exploration_cost
 from ml.allocation.dual import solve_limits
 from ml.core.contexts import Contexts, build_contexts
@@ -111,19 +110,18 @@ class _Pipeline:
 def main() -> int:
     """Run the study, print its table and its line."""
     parsed = _parse()
-    started, out = time.monotonic(), Path(parsed.out)
-    out.mkdir(parents=True, exist_ok=True)
-    n_seeds, n_nights, n_customers = (1, 5, 3_000) if parsed.quick else (parsed.seeds, 30, 12_000)
-    parts = {
-        out / f"{n_customers}-{n_nights}-{seed}.parquet": partial(
-            live_seed, seed, n_nights, n_customers
-        )
-        for seed in range(1, n_seeds + 1)
-    }
-    run_missing(parts)
-    figures = _report(pl.concat([pl.read_parquet(file) for file in parts]))
+    started = time.monotonic()
+    n_seeds, n_nights = (1, 5) if parsed.quick else (parsed.seeds, 30)
+    n_customers = 3_000 if parsed.quick else parsed.customers
+    lived = keep_seeds(
+        parsed.out,
+        f"{n_customers}-{n_nights}",
+        range(1, n_seeds + 1),
+        partial(live_seed, n_nights=n_nights, n_customers=n_customers),
+    )
+    figures = _report(lived)
     print(f"\n{time.monotonic() - started:.0f} s")
-    print(json.dumps({name: float(f"{value:.4g}") for name, value in figures.items()}))
+    print_line(figures)
     return 0
 
 
@@ -156,6 +154,7 @@ def live_seed(seed: int, n_nights: int, n_customers: int) -> pl.DataFrame:
         _Pipeline("paced", uplift, programme, is_paced=True),
         _Pipeline("unpaced", uplift, programme, is_paced=False),
         _Night("exact", uplift, programme, _spend_exactly),
+        _Night("exact, no exploration", replace(uplift, floor=0.0), programme, _spend_exactly),
         _Night("rank by value", uplift, programme, _rank_by_value),
         _Night("rank by conversion", uplift, programme, _rank_by_conversion),
         _Pipeline("lifecycle rule", rule, programme, is_paced=True),
@@ -288,18 +287,21 @@ def _report(rows: pl.DataFrame) -> dict[str, float]:
             f"{share[0] if share else float('nan'):>11.4f}   {difference.mean():+.3f} "
             f"[{difference.mean() - half:+.3f}, {difference.mean() + half:+.3f}]"
         )
-        key = name.replace(" ", "_")
+        key = name.replace(",", "").replace(" ", "_")
         figures[f"paced_less_{key}_low"] = float(difference.mean() - half)
     figures["predicted_share"] = shares.filter(contender="paced")["predicted_share"].item()
     figures["realised_share"] = float(
         wide["paced"].to_numpy().sum() / wide["exact"].to_numpy().sum()
     )
+    unexplored = wide["exact, no exploration"].to_numpy()
+    figures["exploration_cost"] = float(1 - wide["exact"].to_numpy().sum() / unexplored.sum())
     return figures
 
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="deciding", description=__doc__)
     parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--customers", type=int, default=12_000)
     parser.add_argument("--quick", action="store_true", help="a minute: one small life, 5 nights")
     parser.add_argument("--out", default=".liftloop-deciding", help="folder of what is kept")
     return parser.parse_args()

@@ -9,18 +9,16 @@ are kept and not lived again.
 """
 
 import argparse
-import json
 import time
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import polars as pl
 
 from benchmarks.studies.nightly_loop.living import _warm_up
 from benchmarks.studies.nightly_loop.marts import LoopMarts
-from benchmarks.studies.resuming import run_missing
+from benchmarks.studies.resuming import keep_seeds, print_line
 from ml.core.contexts import build_contexts
 from ml.core.schemas import AssignmentTable
 from ml.pipeline.decide import decide_night, to_contract
@@ -48,20 +46,17 @@ _EMPTY = AssignmentTable.create_empty().with_columns(
 def main() -> int:
     """Run the study, print its table and its line."""
     parsed = _parse()
-    started, out = time.monotonic(), Path(parsed.out)
-    out.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
     n_seeds, n_nights, n_customers = (1, 24, 3_000) if parsed.quick else (parsed.seeds, 60, 12_000)
-    parts = {
-        out / f"{n_customers}-{n_nights}-{seed}.parquet": partial(
-            live_seed, seed, n_nights, n_customers
-        )
-        for seed in range(parsed.first_seed, parsed.first_seed + n_seeds)
-    }
-    run_missing(parts)
-    lived = pl.concat([pl.read_parquet(file) for file in parts])
+    lived = keep_seeds(
+        parsed.out,
+        f"{n_customers}-{n_nights}",
+        range(parsed.first_seed, parsed.first_seed + n_seeds),
+        partial(live_seed, n_nights=n_nights, n_customers=n_customers),
+    )
     figures = _report(lived, n_nights=n_nights)
     print(f"\n{time.monotonic() - started:.0f} s")
-    print(json.dumps({name: float(f"{value:.4g}") for name, value in figures.items()}))
+    print_line(figures)
     return 0
 
 

@@ -6,11 +6,9 @@ sending, per decision, fatigue, habits and opt-outs included. Finished seeds are
 """
 
 import argparse
-import json
 import time
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -19,7 +17,7 @@ from scipy import stats
 from benchmarks.studies.nightly_loop.contenders import NeverSend
 from benchmarks.studies.nightly_loop.living import _live_nights, _warm_up
 from benchmarks.studies.nightly_loop.marts import LoopMarts
-from benchmarks.studies.resuming import run_missing
+from benchmarks.studies.resuming import keep_seeds, print_line
 from ml.core.contexts import Contexts, build_contexts
 from ml.core.hashing import hash_uniform
 from ml.core.policy import Policy, draw_actions
@@ -90,19 +88,17 @@ class _Living:
 def main() -> int:
     """Run the study, print its table and its line."""
     parsed = _parse()
-    started, out = time.monotonic(), Path(parsed.out)
-    out.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
     n_seeds, n_nights, n_customers = (1, 8, 2_000) if parsed.quick else (parsed.seeds, 60, 12_000)
-    parts = {
-        out / f"{n_customers}-{n_nights}-{seed}.parquet": partial(
-            live_seed, seed, n_nights, n_customers
-        )
-        for seed in range(1, n_seeds + 1)
-    }
-    run_missing(parts)
-    figures = _report(pl.concat([pl.read_parquet(file) for file in parts]))
+    lived = keep_seeds(
+        parsed.out,
+        f"{n_customers}-{n_nights}",
+        range(1, n_seeds + 1),
+        partial(live_seed, n_nights=n_nights, n_customers=n_customers),
+    )
+    figures = _report(lived)
     print(f"\n{time.monotonic() - started:.0f} s")
-    print(json.dumps({name: float(f"{value:.4g}") for name, value in figures.items()}))
+    print_line(figures)
     return 0
 
 

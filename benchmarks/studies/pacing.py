@@ -8,7 +8,6 @@ its first night on, offers of earlier nights included. Finished seeds are kept.
 """
 
 import argparse
-import json
 import time
 from dataclasses import replace
 from functools import cache, partial
@@ -19,7 +18,7 @@ import polars as pl
 
 from benchmarks.studies.nightly_loop.living import _warm_up
 from benchmarks.studies.nightly_loop.marts import LoopMarts
-from benchmarks.studies.resuming import run_missing
+from benchmarks.studies.resuming import keep_seeds, print_line
 from ml.core.programme import Programme
 from ml.core.rules import Pacing
 from ml.pipeline.decide import decide_night, to_contract
@@ -51,22 +50,21 @@ LATE = "redemptions, night 22"
 def main() -> int:
     """Run the study, print its table and its line."""
     parsed = _parse()
-    started, out = time.monotonic(), Path(parsed.out)
-    out.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
     n_seeds, n_customers = (1, 3_000) if parsed.quick else (parsed.seeds, parsed.customers)
     shocks = list(SHOCKS)[:2] if parsed.quick else list(SHOCKS)
-    parts = {
-        out / f"{n_customers}-{seed}.parquet": partial(live_seed, seed, n_customers, shocks)
-        for seed in range(1, n_seeds + 1)
-    }
-    run_missing(parts)
-    lived = pl.concat([pl.read_parquet(file) for file in parts])
+    lived = keep_seeds(
+        parsed.out,
+        f"{n_customers}",
+        range(1, n_seeds + 1),
+        partial(live_seed, n_customers=n_customers, shocks=shocks),
+    )
     figures = _report(lived)
-    picture = Path(parsed.picture or out / "pacing.png")
+    picture = Path(parsed.picture or Path(parsed.out) / "pacing.png")
     one = lived.filter(seed=1, shock=shocks[1]).drop("seed", "shock", "paid", "n_redemptions")
     picture.write_bytes(render_png(plot_pacing(one, currency="EUR")))
     print(f"\nplot (seed 1, {shocks[1]}): {picture}\n{time.monotonic() - started:.0f} s")
-    print(json.dumps({name: float(f"{value:.4g}") for name, value in figures.items()}))
+    print_line(figures)
     return 0
 
 

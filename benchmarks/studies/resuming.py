@@ -1,7 +1,9 @@
 """Studies in parts that are kept: a part that is finished is not worked out again."""
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -29,3 +31,31 @@ def run_missing(parts: Mapping[Path, Callable[[], pl.DataFrame]]) -> None:
             future.result().write_parquet(temporary)
             temporary.replace(file)
             print(f"  {file.stem} ({done} of {len(missing)})", flush=True)
+
+
+def keep_seeds(
+    folder: str, sizes: str, seeds: Iterable[int], live: Callable[[int], pl.DataFrame]
+) -> pl.DataFrame:
+    """Return every seed's table, those that were kept before and those worked out now.
+
+    Parameters
+    ----------
+    folder
+        Where tables are kept.
+    sizes
+        What else a table depends on, part of its file's name.
+    seeds
+        Of the worlds.
+    live
+        Makes a seed's table: a function of an importable module or a partial of one.
+    """
+    out = Path(folder)
+    out.mkdir(parents=True, exist_ok=True)
+    parts = {out / f"{sizes}-{seed}.parquet": partial(live, seed) for seed in seeds}
+    run_missing(parts)
+    return pl.concat([pl.read_parquet(file) for file in parts])
+
+
+def print_line(figures: Mapping[str, float]) -> None:
+    """Print a study's last line, JSON of its figures to four digits."""
+    print(json.dumps({name: float(f"{value:.4g}") for name, value in figures.items()}))

@@ -304,9 +304,10 @@ def _screen(
 ) -> _Steps:
     """Return the steps between two prices; only rows that move between them are looked at twice."""
     n = len(reward)
-    chosen, rows = np.empty(n, dtype=np.uint8), np.empty(n, dtype=np.int32)
+    chosen, ends = np.empty((2, n), dtype=np.uint8)
+    rows = np.empty(n, dtype=np.int32)
     n_moving, total_cost, total_reward = kernels.screen(
-        reward, cost, weights, low, high, chosen, rows
+        reward, cost, weights, low, high, chosen, rows, ends
     )
     if n_moving < 0:
         raise BudgetError("reward and cost of eligible actions must be finite")
@@ -316,13 +317,12 @@ def _screen(
         price, added = np.empty((2, capacity))
         place, action = np.empty(capacity, dtype=np.int32), np.empty(capacity, dtype=np.uint8)
         n_steps = kernels.walk(
-            reward, cost, weights, rows, chosen, low, price, added, place, action
+            reward, cost, weights, rows, chosen, ends, low, price, added, place, action
         )
         if n_steps <= capacity:
             break
         capacity = n_steps
-    # Stable: a row's own steps stay in order where their prices are equal.
-    order = np.argsort(-price[:n_steps], kind="stable")
+    order = kernels.order(-price[:n_steps])
     return _Steps(
         chosen, total_cost, total_reward, price[order], added[order], place[order], action[order]
     )

@@ -10,25 +10,29 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.optimize import linprog, minimize
+from scipy.optimize import minimize
 
 from ml.allocation import limit_kernels as kernels
 from ml.allocation.kernels import mask
-from ml.allocation.limits import Limit, LimitedCut, Sides, list_sides
+from ml.allocation.limits import Limit, LimitedCut, Sides, list_segments, list_sides
+from ml.allocation.planes import Planes
 from ml.core.errors import BudgetError
 
 _SMALLEST_SAMPLE, _LARGEST_SAMPLE, _SAMPLE_STRIDE = 2_048, 65_536, 32
 _REACH = 2.5
+_FEW, _MANY = 12_000, 32_768
 _CUTS = 400
 _TOLERANCE = 1e-8
 _FINEST = 1e-12
-_NARROWING = 32
+_NARROWING, _SAMPLED_NARROWING = 32, 5
+_SLOW = 0.7
 _HIGHEST_PRICE = 1e4
+_ALL = np.zeros(0, dtype=np.int32)
 
 
 @dataclass(frozen=True)
 class _Customers:
-    """Rewards (-inf where an action may not be taken), costs, weights and segments."""
+    """Rewards (-inf where an action may not be taken), costs, weights (or one) and segments."""
 
     reward: np.ndarray
     cost: np.ndarray
@@ -36,7 +40,13 @@ class _Customers:
     segment: np.ndarray
 
     def take(self, rows: np.ndarray) -> "_Customers":
-        return _Customers(self.reward[rows], self.cost[rows], self.weight[rows], self.segment[rows])
+        own = self.weight if len(self.weight) == 1 else self.weight[rows]
+        return _Customers(self.reward[rows], self.cost[rows], own, self.segment[rows])
+
+    def sample(self, size: int, seed: int) -> "_Customers":
+        # In order, so that memory is read forwards.
+        rows = np.random.default_rng(seed).integers(len(self.reward), size=size)
+        return self.take(np.sort(rows))
 
 
 @dataclass(frozen=True)
@@ -104,15 +114,16 @@ def solve_limits(
     everybody = _Customers(
         mask(reward, eligible),
         cost,
-        np.ones(len(reward)) if weights is None else np.asarray(weights, dtype=np.float64),
-        np.zeros(len(reward), dtype=np.int64) if segment is None else segment,
+        np.ones(1) if weights is None else np.ascontiguousarray(weights, dtype=np.float64),
+        list_segments(segment, len(reward)),
     )
     highest = _find_highest(everybody, sides)
     middle, reach = _propose_box(everybody, sides, highest)
     while True:
-        moving, fixed = _screen(everybody, sides, middle, reach)
-        solved = _solve_box(moving, fixed, middle, reach, highest)
-        at_edge = _is_at_edge(solved, middle, reach, highest)
+        low, high = np.maximum(middle - reach, 0.0), np.minimum(middle + reach, highest)
+        moving, fixed = _screen(everybody, _ALL, sides, low, high)
+        solved = _solve_box(everybody, moving, fixed, middle, low, high, highest)
+        at_edge = _is_at_edge(solved, low, high, highest)
         if not at_edge.any():
             return _describe(solved, sides, highest)
         middle, reach = solved.multipliers, np.where(at_edge, 16 * reach, reach)
@@ -121,8 +132,8 @@ def solve_limits(
 def _find_highest(customers: _Customers, sides: Sides) -> np.ndarray:
     """Return the prices beyond which a limit that is still broken can't be kept, shape (m,)."""
     n = len(customers.reward)
-    if n > _LARGEST_SAMPLE:
-        customers = customers.take(np.random.default_rng(n).integers(n, size=_LARGEST_SAMPLE))
+    if n > 2 * _SMALLEST_SAMPLE:
+        customers = customers.sample(2 * _SMALLEST_SAMPLE, seed=n)
     usable = customers.reward > -np.inf
     gain = float(np.abs(customers.reward[usable]).max(initial=0.0)) or 1.0
     costs = np.abs(customers.cost[usable & (customers.cost != 0)])
@@ -140,7 +151,6 @@ def _propose_box(
     Two samples of a size say how far their prices are off; the first ones are small.
     """
     n = len(customers.reward)
-    random = np.random.default_rng(n)
     unit = highest / _HIGHEST_PRICE
     if n < _SAMPLE_STRIDE * _SMALLEST_SAMPLE:
         middle = _descend(customers, sides, np.zeros(len(unit)), unit)
@@ -148,8 +158,8 @@ def _propose_box(
     middle, off = np.zeros(len(unit)), np.zeros(len(unit))
     for size in (_SMALLEST_SAMPLE, min(n // _SAMPLE_STRIDE, _LARGEST_SAMPLE)):
         found = [
-            _descend(customers.take(rows), sides.scale(size / n), middle, unit)
-            for rows in random.integers(n, size=(2, size))
+            _descend(customers.sample(size, seed=seed), sides.scale(size / n), middle, unit)
+            for seed in (n, n + 1)
         ]
         middle, off = np.mean(found, axis=0), (found[0] - found[1]) / unit
     return middle, _REACH * unit * float(np.sqrt(np.mean(off**2)) + 1e-6)
@@ -178,11 +188,11 @@ def _descend(
 
 
 def _screen(
-    customers: _Customers, sides: Sides, middle: np.ndarray, reach: np.ndarray
-) -> tuple[_Customers, _Fixed]:
-    """Return the customers whose choice may change in a box, and what the others use."""
-    prices = sides.price(middle)
-    n, shape = len(customers.reward), prices.of_cost.shape
+    customers: _Customers, rows: np.ndarray, sides: Sides, low: np.ndarray, high: np.ndarray
+) -> tuple[np.ndarray, _Fixed]:
+    """Return the rows, of some or of all, whose choice may change in a box; what others use."""
+    prices, reach = sides.price((low + high) / 2), (high - low) / 2
+    shape = prices.of_cost.shape
     is_shared = np.array(
         [limit.measure == "cost" and bool(limit.actions[1:].all()) for limit in sides.limits]
     )
@@ -193,46 +203,60 @@ def _screen(
             shared += each * limit.segments
         else:
             own[limit.measure] += each * np.outer(limit.segments, limit.actions)
-    totals, rows = np.zeros((*shape, 2)), np.empty(n, dtype=np.int32)
+    totals = np.zeros((*shape, 2))
+    undecided = np.empty(len(rows) or len(customers.reward), dtype=np.int32)
     n_left, reward = kernels.screen(
         customers.reward,
         customers.cost,
         customers.weight,
         customers.segment,
+        rows,
         prices.of_cost,
         prices.of_offer,
         shared,
         own["cost"],
         own["offers"],
-        np.empty(n, dtype=np.uint8),
         totals,
-        rows,
+        undecided,
     )
     usage = sides.measure(totals)
     left = replace(sides, bound=sides.bound - usage)
-    return customers.take(rows[:n_left]), _Fixed(usage, reward, left)
+    return undecided[:n_left], _Fixed(usage, reward, left)
 
 
 def _solve_box(
-    moving: _Customers,
+    everybody: _Customers,
+    rows: np.ndarray,
     fixed: _Fixed,
-    middle: np.ndarray,
-    reach: np.ndarray,
+    start: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
     highest: np.ndarray,
 ) -> _Solved:
-    """Solve in a box, through narrower ones around what descent finds."""
-    unit = highest / _HIGHEST_PRICE
-    low, high = np.maximum(middle - reach, 0.0), np.minimum(middle + reach, highest)
-    centre = np.clip(_descend(moving, fixed.sides, middle, unit), low, high)
-    near = reach / _NARROWING
+    """Solve in a box, through narrower ones around what descent finds, until few move in it."""
+    n, unit = len(rows), highest / _HIGHEST_PRICE
+    if n <= _FEW:
+        return _cut_planes(everybody.take(rows), fixed, start, low, high)
+    narrowing = _NARROWING
+    if n <= 2 * _MANY:
+        sampled = everybody.take(rows)
+    else:
+        narrowing = _SAMPLED_NARROWING
+        sampled = everybody.take(rows[np.sort(np.random.default_rng(n).integers(n, size=_MANY))])
+    sides = fixed.sides.scale(len(sampled.reward) / n)
+    centre = np.clip(_descend(sampled, sides, start, unit), low, high)
+    reach = (high - low) / 2
+    near = reach / narrowing
     while True:
-        near = np.minimum(near, reach)
-        closest, more = _screen(moving, fixed.sides, centre, near)
+        near = np.minimum(near, 2 * reach)
         # Beyond the outer box those who were decided in it may choose otherwise.
         inner_low, inner_high = np.maximum(centre - near, low), np.minimum(centre + near, high)
-        solved = _cut_planes(closest, more, centre, inner_low, inner_high)
-        at_edge = _is_at_edge(solved, centre, near, highest) & (near < reach)
-        at_edge &= (solved.multipliers > low) & (solved.multipliers < high)
+        closest, more = _screen(everybody, rows, fixed.sides, inner_low, inner_high)
+        if len(closest) > _SLOW * n:
+            return _cut_planes(everybody.take(rows), fixed, centre, low, high)
+        solved = _solve_box(everybody, closest, more, centre, inner_low, inner_high, highest)
+        at_edge = _is_at_edge(solved, inner_low, inner_high, highest)
+        at_edge &= ~_is_at_edge(solved, low, high, highest)
         if not at_edge.any():
             return replace(
                 solved,
@@ -244,11 +268,12 @@ def _solve_box(
 
 
 def _is_at_edge(
-    solved: _Solved, middle: np.ndarray, reach: np.ndarray, highest: np.ndarray
+    solved: _Solved, low: np.ndarray, high: np.ndarray, highest: np.ndarray
 ) -> np.ndarray:
     """Return where the optimum may lie outside of a box, shape (m,), bool."""
-    found = solved.multipliers
-    return (np.abs(found - middle) > 0.999 * reach) & (found > 0) & (found < highest)
+    found, room = solved.multipliers, 0.0005 * (high - low)
+    is_low, is_high = found < low + room, found > high - room
+    return (is_low & (low > 0)) | (is_high & (high < highest))
 
 
 def _cut_planes(
@@ -260,11 +285,10 @@ def _cut_planes(
 ) -> _Solved:
     """Minimise the dual in a box by cutting planes; the cuts' multipliers are the mixture."""
     sides = fixed.sides
-    width = np.maximum(high - low, 1e-300)
     points, usages, rewards = [], [], []
-    best, least, gap = np.clip(start, low, high), np.inf, np.inf
-    at, shares = best, np.ones(1)
-    for _ in range(_CUTS):
+    best, least = np.clip(start, low, high), np.inf
+    at, planes = best, Planes(low, high)
+    while True:
         reward, usage = _tally(customers, sides, at)
         value = reward + float(at @ (sides.bound - usage))
         points.append(at)
@@ -272,39 +296,22 @@ def _cut_planes(
         rewards.append(reward)
         if value < least:
             best, least = at, value
-        slopes = sides.bound - np.array(usages)  # (cuts, m)
-        # Seen from the best point and in units of the box and the gap, so that digits are kept.
-        below = np.array(rewards) + slopes @ best - least
-        unit = gap if np.isfinite(gap) and gap > 0 else max(1.0, abs(least))
-        master = linprog(
-            np.append(np.zeros(len(at)), 1.0),
-            A_ub=np.column_stack([slopes * width / unit, -np.ones(len(points))]),
-            b_ub=-below / unit,
-            bounds=[
-                *zip((low - best) / width, (high - best) / width, strict=True),
-                (None, None),
-            ],
-            method="highs",
-            options={"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10},
-        )
-        if not master.success:
-            raise BudgetError(f"the limits' prices could not be found: {master.message}")
-        gap = max(0.0, -float(master.x[-1]) * unit)
-        shares = np.maximum(-master.ineqlin.marginals, 0.0)
-        shares /= shares.sum()
+        planes.add(at, value, sides.bound - usage)
+        found = planes.solve(best, least)
         worth = max(abs(least + fixed.reward), 1e-9)
-        over = (shares @ np.array(usages) - sides.bound) / sides.allowance
+        over = (found.shares @ np.array(usages) - sides.bound) / sides.allowance
         # At an edge of the box the mixture may break a limit: then the optimum lies beyond it.
-        if gap <= _TOLERANCE * worth and (over.max() <= 0.1 or gap <= _FINEST * worth):
+        is_kept = over.max() <= 0.1 or found.gap <= _FINEST * worth
+        if (found.gap <= _TOLERANCE * worth and is_kept) or len(points) == _CUTS:
             break
-        at = np.clip(best + master.x[:-1] * width, low, high)
+        at = found.point
     return _Solved(
         best,
         least + fixed.reward,
         np.array(points),
-        shares,
-        shares @ np.array(usages) + fixed.usage,
-        float(shares @ np.array(rewards)) + fixed.reward,
+        found.shares,
+        found.shares @ np.array(usages) + fixed.usage,
+        float(found.shares @ np.array(rewards)) + fixed.reward,
     )
 
 

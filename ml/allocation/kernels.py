@@ -7,10 +7,27 @@ first action.
 import numba
 import numpy as np
 
+_RANKS = 65_535
+
 
 def mask(reward: np.ndarray, eligible: np.ndarray | None) -> np.ndarray:
     """Return rewards that are -inf where an action may not be taken; None: they are already."""
     return reward if eligible is None else np.where(eligible, reward, -np.inf)
+
+
+def order(values: np.ndarray) -> np.ndarray:
+    """Return the stable rising order: of equal ones the first stays first.
+
+    Sorting by a coarse rank first, in linear time, leaves hardly anything to the exact sort.
+    """
+    if not len(values):
+        return np.zeros(0, dtype=np.int64)
+    least = float(values.min())
+    span = float(values.max()) - least
+    if not 0 < span < np.inf:
+        return np.argsort(values, kind="stable")
+    coarse = np.argsort(((values - least) / span * _RANKS).astype(np.uint16), kind="stable")
+    return np.asarray(coarse[np.argsort(values[coarse], kind="stable")])
 
 
 @numba.njit(nogil=True, error_model="numpy")
@@ -56,6 +73,7 @@ def screen(
     high: float,
     chosen: np.ndarray,
     undecided: np.ndarray,
+    ends: np.ndarray,
 ) -> tuple[int, float, float]:
     """Write each row's choice at the high price, and which rows choose otherwise at the low one.
 
@@ -74,6 +92,8 @@ def screen(
         Actions at the high price.
     undecided : shape (n,), int, written
         Rows, in order.
+    ends : shape (n,), int, written
+        Their actions at the low price.
 
     Returns
     -------
@@ -106,6 +126,7 @@ def screen(
         total_reward += own * reward[row, far]
         if near != far:
             undecided[n_undecided] = row
+            ends[n_undecided] = near
             n_undecided += 1
     return -1 if is_bad else n_undecided, total_cost, total_reward
 
@@ -117,6 +138,7 @@ def walk(
     weight: np.ndarray,
     rows: np.ndarray,
     chosen: np.ndarray,
+    ends: np.ndarray,
     low: float,
     price: np.ndarray,
     added: np.ndarray,
@@ -133,6 +155,8 @@ def walk(
         Which rows.
     chosen : shape (n,), int
         Where each begins.
+    ends : shape (m,), int
+        Where each of ``rows`` ends.
     low
         The price to walk down to.
     price, added, place, action_of : shape (capacity,), written
@@ -145,10 +169,11 @@ def walk(
         How many steps there are; those beyond the capacity are not written.
     """
     n_steps, has_weights = 0, len(weight) > 1
-    for row in rows:
-        here = int(chosen[row])
+    for index in range(len(rows)):
+        row = rows[index]
+        here, end = int(chosen[row]), int(ends[index])
         own = weight[row] if has_weights else weight[0]
-        while True:
+        while here != end:
             best, best_slope = -1, low
             for action in range(reward.shape[1]):
                 # In double precision, so that a step's price is where choices change.

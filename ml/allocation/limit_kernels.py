@@ -25,8 +25,8 @@ def tally(
     ----------
     reward, cost : shape (n, K)
         Currency.
-    weight : shape (n,)
-        Of each row.
+    weight : shape (n,) or (1,)
+        Of each row, or of every one.
     segment : shape (n,), int
         Of each row.
     of_cost, of_offer : shape (S, K)
@@ -41,7 +41,7 @@ def tally(
     float
         The weighted reward; NaN where an input is not a number.
     """
-    total, is_bad = 0.0, False
+    total, is_bad, has_weights = 0.0, False, len(weight) > 1
     for row in range(len(reward)):
         group = segment[row]
         best = 0
@@ -56,10 +56,11 @@ def tally(
             if score > best_score:
                 best, best_score = action, score
         is_bad |= not abs(best_score) < np.inf
+        own = weight[row] if has_weights else weight[0]
         chosen[row] = best
-        totals[group, best, 0] += weight[row] * cost[row, best]
-        totals[group, best, 1] += weight[row]
-        total += weight[row] * reward[row, best]
+        totals[group, best, 0] += own * cost[row, best]
+        totals[group, best, 1] += own
+        total += own * reward[row, best]
     return np.nan if is_bad else total
 
 
@@ -69,12 +70,12 @@ def screen(
     cost: np.ndarray,
     weight: np.ndarray,
     segment: np.ndarray,
+    candidates: np.ndarray,
     of_cost: np.ndarray,
     of_offer: np.ndarray,
     shared_reach: np.ndarray,
     cost_reach: np.ndarray,
     offer_reach: np.ndarray,
-    chosen: np.ndarray,
     totals: np.ndarray,
     undecided: np.ndarray,
 ) -> tuple[int, float]:
@@ -86,15 +87,15 @@ def screen(
     ----------
     reward, cost, weight, segment, of_cost, of_offer
         As for ``tally``; prices are the middle of the box.
+    candidates : shape (c,), int
+        The rows to look at, in order; none: all.
     shared_reach : shape (S,)
         How far the price of cost may move for all offers of a segment at once.
     cost_reach, offer_reach : shape (S, K)
         How far prices may move for single actions.
-    chosen : shape (n,), int, written
-        Choices at the middle.
     totals : shape (S, K, 2), added to
         Of decided rows.
-    undecided : shape (n,), int, written
+    undecided : shape (c,) or (n,), int, written
         The other rows, in order.
 
     Returns
@@ -102,43 +103,87 @@ def screen(
     tuple
         How many rows are undecided; the weighted reward of the others.
     """
-    n_undecided, total = 0, 0.0
-    n_actions = reward.shape[1]
-    scores = np.empty(n_actions)
-    for row in range(len(reward)):
-        group = segment[row]
-        best = 0
-        for action in range(n_actions):
-            scores[action] = (
-                reward[row, action]
-                - of_cost[group, action] * cost[row, action]
-                - of_offer[group, action]
+    n_undecided, total, has_weights = 0, 0.0, len(weight) > 1
+    reach = cost_reach + shared_reach.reshape(-1, 1)
+    n_candidates = len(candidates)
+    for index in range(n_candidates or len(reward)):
+        row = candidates[index] if n_candidates else index
+        group, best, used = segment[row], 0, cost[row, 0]
+        best_score = reward[row, 0] - of_cost[group, 0] * used - of_offer[group, 0]
+        best_reach = abs(used) * reach[group, 0] + offer_reach[group, 0]
+        # The highest that the others' scores can become; without branches.
+        other, widest = -np.inf, best_reach
+        for action in range(1, reward.shape[1]):
+            used = cost[row, action]
+            score = reward[row, action] - of_cost[group, action] * used - of_offer[group, action]
+            own_reach = abs(used) * reach[group, action] + offer_reach[group, action]
+            widest = own_reach if own_reach > widest else widest
+            is_better = score > best_score
+            loser = best_score + best_reach if is_better else score + own_reach
+            other = loser if loser > other else other
+            best = action if is_better else best
+            best_score = score if is_better else best_score
+            best_reach = own_reach if is_better else best_reach
+        # With room for rounding: at an edge of the box ties are met exactly.
+        is_decided = best_score - best_reach - other > 1e-9 * (abs(best_score) + widest)
+        if not is_decided:
+            is_decided = _is_decided(
+                reward,
+                cost,
+                of_cost,
+                of_offer,
+                shared_reach,
+                cost_reach,
+                offer_reach,
+                row,
+                group,
+                best,
+                best_score,
             )
-            if scores[action] > scores[best]:
-                best = action
-        chosen[row] = best
-        own = abs(cost[row, best]) * cost_reach[group, best] + offer_reach[group, best]
-        is_decided = True
-        for action in range(n_actions):
-            if action == best or reward[row, action] == -np.inf:
-                continue
-            reach = (
-                own
-                + abs(cost[row, action]) * cost_reach[group, action]
-                + offer_reach[group, action]
-                + shared_reach[group] * abs(cost[row, action] - cost[row, best])
-            )
-            # With room for rounding: at an edge of the box ties are met exactly.
-            if scores[best] - scores[action] <= reach * (1 + 1e-9) + 1e-12 * abs(scores[best]):
-                is_decided = False
         if is_decided:
-            totals[group, best, 0] += weight[row] * cost[row, best]
-            totals[group, best, 1] += weight[row]
-            total += weight[row] * reward[row, best]
+            own = weight[row] if has_weights else weight[0]
+            totals[group, best, 0] += own * cost[row, best]
+            totals[group, best, 1] += own
+            total += own * reward[row, best]
         else:
             undecided[n_undecided] = row
             n_undecided += 1
     return n_undecided, total
+
+
+@numba.njit(nogil=True, error_model="numpy")
+def _is_decided(
+    reward: np.ndarray,
+    cost: np.ndarray,
+    of_cost: np.ndarray,
+    of_offer: np.ndarray,
+    shared_reach: np.ndarray,
+    cost_reach: np.ndarray,
+    offer_reach: np.ndarray,
+    row: int,
+    group: int,
+    best: int,
+    best_score: float,
+) -> bool:
+    """Return whether a row's best action stays so: a shared price moves both of a pair at once."""
+    own = abs(cost[row, best]) * cost_reach[group, best] + offer_reach[group, best]
+    for action in range(reward.shape[1]):
+        if action == best or reward[row, action] == -np.inf:
+            continue
+        score = (
+            reward[row, action]
+            - of_cost[group, action] * cost[row, action]
+            - of_offer[group, action]
+        )
+        reach = (
+            own
+            + abs(cost[row, action]) * cost_reach[group, action]
+            + offer_reach[group, action]
+            + shared_reach[group] * abs(cost[row, action] - cost[row, best])
+        )
+        if best_score - score <= reach * (1 + 1e-9) + 1e-12 * abs(best_score):
+            return False
+    return True
 
 
 @numba.njit(nogil=True, error_model="numpy")

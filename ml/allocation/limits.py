@@ -65,10 +65,15 @@ class LimitedCut:
 
 @dataclass(frozen=True)
 class Sides:
-    """Every finite side of the limits as sign * usage <= bound + allowance; m of them."""
+    """Every finite side of the limits as sign * usage <= bound + allowance; m of them.
+
+    ``counted``, shape (m, S, K, 2), is 1 where a side counts the cost, or the offers, of a segment
+    and action.
+    """
 
     names: tuple[str, ...]
     limits: tuple[Limit, ...]
+    counted: np.ndarray
     sign: np.ndarray
     bound: np.ndarray
     allowance: np.ndarray
@@ -79,21 +84,12 @@ class Sides:
 
     def price(self, multipliers: np.ndarray) -> Prices:
         """Return prices by segment and action."""
-        shape = len(self.limits[0].segments), len(self.limits[0].actions)
-        of = {"cost": np.zeros(shape), "offers": np.zeros(shape)}
-        for limit, each in zip(self.limits, self.sign * multipliers, strict=True):
-            of[limit.measure] += each * np.outer(limit.segments, limit.actions)
-        return Prices(of["cost"], of["offers"])
+        both = np.tensordot(self.sign * multipliers, self.counted, 1)  # (S, K, 2)
+        return Prices(both[..., 0].copy(), both[..., 1].copy())
 
     def measure(self, totals: np.ndarray) -> np.ndarray:
         """Return sign * usage, shape (m,), of totals of shape (S, K, 2)."""
-        return np.array(
-            [
-                sign
-                * totals[limit.segments][:, limit.actions, int(limit.measure == "offers")].sum()
-                for limit, sign in zip(self.limits, self.sign, strict=True)
-            ]
-        )
+        return np.asarray(self.sign * np.tensordot(self.counted, totals, 3))
 
 
 def limit_probabilities(
@@ -120,14 +116,14 @@ def limit_probabilities(
     """
     masked = kernels.mask(reward, eligible)
     n, rows = len(masked), np.arange(len(masked))
-    group = np.zeros(n, dtype=np.int64) if segment is None else segment
+    group = list_segments(segment, n)
     policy, chosen = np.zeros(masked.shape), np.empty(n, dtype=np.int64)
     for prices, share in zip(cut.prices, cut.shares, strict=True):
         # The same arithmetic that solved it: the mixture's prices lie on ties.
         limit_kernels.tally(
             masked,
             cost,
-            np.ones(n),
+            np.ones(1),
             group,
             prices.of_cost,
             prices.of_offer,
@@ -137,6 +133,11 @@ def limit_probabilities(
         policy[rows, chosen] += share
     # Shares add up to 1 but for rounding; a sure action's probability is 1, not a digit more.
     return np.asarray(policy / policy.sum(axis=1, keepdims=True))
+
+
+def list_segments(segment: np.ndarray | None, n: int) -> np.ndarray:
+    """Return the segment of each of n customers in few bytes; None: one segment, 0."""
+    return np.zeros(n, dtype=np.uint16) if segment is None else segment.astype(np.uint16)
 
 
 def list_sides(limits: Sequence[Limit]) -> Sides:
@@ -168,4 +169,7 @@ def list_sides(limits: Sequence[Limit]) -> Sides:
     if not names:
         raise BudgetError("no limit is finite: nothing binds, take the best action of everybody")
     allowance = 1e-6 * np.maximum(1.0, np.abs(bound))
-    return Sides(tuple(names), tuple(owners), np.array(sign), np.array(bound), allowance)
+    counted = np.zeros((len(owners), len(owners[0].segments), len(owners[0].actions), 2))
+    for row, limit in zip(counted, owners, strict=True):
+        row[..., int(limit.measure == "offers")] = np.outer(limit.segments, limit.actions)
+    return Sides(tuple(names), tuple(owners), counted, np.array(sign), np.array(bound), allowance)

@@ -7,12 +7,12 @@ import numpy as np
 
 from ml.allocation import limit_kernels as kernels
 from ml.allocation.dual import solve_limits
-from ml.allocation.kernels import mask
-from ml.allocation.limits import Limit, LimitedCut, Prices, list_sides
+from ml.allocation.kernels import mask, order
+from ml.allocation.limits import Limit, LimitedCut, Prices, list_segments, list_sides
 from ml.core.errors import BudgetError
 
-_MOVES, _PAIRED = 20_000, 1_000
-_WIDENINGS = 12
+_MOVES, _PAIRED = 5_000, 500
+_WIDEST = 8.0**11
 
 
 @dataclass(frozen=True)
@@ -68,33 +68,36 @@ def assign_within_limits(
     sides = list_sides(limits)
     masked = mask(reward, eligible)
     n = len(reward)
-    group = np.zeros(n, dtype=np.int64) if segment is None else segment
+    group = list_segments(segment, n)
     prices = cut.best
     chosen = np.empty(n, dtype=np.uint8)
     totals = np.zeros((*prices.of_cost.shape, 2))
-    kernels.tally(masked, cost, np.ones(n), group, prices.of_cost, prices.of_offer, chosen, totals)
-    counts = np.array([np.outer(each.segments, each.actions) for each in sides.limits])
-    is_offers = np.array([each.measure == "offers" for each in sides.limits])
+    reached = kernels.tally(
+        masked, cost, np.ones(1), group, prices.of_cost, prices.of_offer, chosen, totals
+    )
+    before = chosen.copy()
+    counts = sides.counted.any(axis=3)
+    is_offers = sides.counted[..., 1].any(axis=(1, 2))
     slack = 1e-12 * np.maximum(1.0, np.abs(sides.bound))
     room = sides.bound - sides.measure(totals)
     regret = _find_usual_regret(cut, n)
-    for _ in range(_WIDENINGS):
+    widest = regret * _WIDEST
+    while True:
         place, action = _list_moves(masked, cost, group, prices, chosen, regret)
         kernels.repair(
             masked, cost, group, place, action, counts, is_offers, sides.sign, room, slack, chosen
         )
         if (room >= -slack).all():
             break
+        if regret > widest:
+            broken = [name for name, each in zip(sides.names, room < -slack, strict=True) if each]
+            raise BudgetError(
+                f"no whole assignment keeps {'; '.join(broken)}: the limits leave less room than "
+                "a single customer takes"
+            )
         regret *= 8
-    else:
-        broken = [name for name, each in zip(sides.names, room < -slack, strict=True) if each]
-        raise BudgetError(
-            f"no whole assignment keeps {'; '.join(broken)}: the limits leave less room than a "
-            "single customer takes"
-        )
     # What is left is less than any single move takes: pairs use it.
     few = slice(0, _PAIRED)
-    place, action = _list_moves(masked, cost, group, prices, chosen, regret)
     kernels.swap(
         masked,
         cost,
@@ -108,10 +111,11 @@ def assign_within_limits(
         slack,
         chosen,
     )
-    rows = np.arange(n)
+    moved = np.flatnonzero(chosen != before)
+    gained = reward[moved, chosen[moved]] - reward[moved, before[moved]]
     return LimitedAssignment(
         chosen=chosen,
-        reward=float(reward[rows, chosen].sum()),
+        reward=reached + float(gained.sum()),
         bound=cut.bound,
         usage=dict(zip(sides.names, (sides.sign * (sides.bound - room)).tolist(), strict=True)),
         cut=cut,
@@ -119,7 +123,7 @@ def assign_within_limits(
 
 
 def _find_usual_regret(cut: LimitedCut, n: int) -> float:
-    """Return a loss that some thousand moves of n customers should not exceed."""
+    """Return a loss that a few thousand moves of n customers should not exceed."""
     return max(abs(cut.bound) / n, 1e-9) * min(1.0, _MOVES / n)
 
 
@@ -149,6 +153,6 @@ def _list_moves(
             lost,
         )
         if n_moves <= capacity:
-            order = np.argsort(lost[:n_moves], kind="stable")
-            return place[:n_moves][order], action[:n_moves][order]
+            least_first = order(lost[:n_moves])
+            return place[:n_moves][least_first], action[:n_moves][least_first]
         capacity = n_moves

@@ -120,14 +120,14 @@ def _screen(
     """Return choices at the high price, the undecided rows, where they are, and others' totals."""
     n_rows = file.metadata.num_rows
     chosen = np.empty(n_rows, dtype=np.uint8)
-    undecided = np.empty(ROWS_AT_ONCE, dtype=np.int32)
+    undecided, ends = np.empty(ROWS_AT_ONCE, dtype=np.int32), np.empty(ROWS_AT_ONCE, dtype=np.uint8)
     rewards, costs, places = [], [], []
     total_cost = total_reward = 0.0
     done = 0
     for reward, cost in _scan(file, actions):
         own = chosen[done : done + len(reward)]
         n_moving, block_cost, block_reward = kernels.screen(
-            reward, cost, np.ones(1), low, high, own, undecided
+            reward, cost, np.ones(1), low, high, own, undecided, ends
         )
         if n_moving < 0:
             raise BudgetError(

@@ -11,6 +11,7 @@ from ml.pipeline.objective import judge_by_dr, take_judged
 from ml.pipeline.policies import AlignedPolicy, BudgetedPolicy
 from ml.pipeline.snapshots import Snapshot
 
+UNLIMITED = "candidate without limits"
 SHARES = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0)
 
 
@@ -24,10 +25,11 @@ def trace_budget(
 ) -> pl.DataFrame:
     """Return what candidate and champion are worth over no-offer at several budgets.
 
-    At each budget the cut is solved anew on the training customers and frozen; pruning, the reserve
-    and exploration are those of the deployed policy. Valued on the evaluation customers by DR,
-    paired with no-offer, intervals clustered by customer (Sverdrup, Wu, Athey and Wager 2025, whose
-    Qini curves have several actions and costs, too).
+    At each budget the cut is solved anew on the training customers and frozen; pruning, limits, the
+    reserve and exploration are those of the deployed policy. Where limits are declared the
+    candidate is traced without them, too: what they forgo. Valued on the evaluation customers by
+    DR, paired with no-offer, intervals clustered by customer (Sverdrup, Wu, Athey and Wager 2025,
+    whose Qini curves have several actions and costs, too).
 
     Parameters
     ----------
@@ -48,8 +50,11 @@ def trace_budget(
     logged = take_judged(snapshot.evaluation, programme)
     trained = snapshot.training.contexts
     gain_of = judge_by_dr(logged, candidate, snapshot=snapshot, programme=programme)
-    rows = []
-    for name, policy in (("champion", champion), ("candidate", candidate)):
+    limits, rows = programme.limits, []
+    traced = [("champion", champion, limits), ("candidate", candidate, limits)]
+    if limits:
+        traced.append((UNLIMITED, candidate, ()))
+    for name, policy, kept in traced:
         seen = AlignedPolicy(policy, candidate.actions, programme)
         on_training, on_evaluation = seen.score(trained), seen.score(logged.contexts)
         for share in shares:
@@ -61,7 +66,7 @@ def trace_budget(
                     on_training,
                     actions=candidate.actions,
                     budget_per_decision=budget,
-                    limits=programme.limits,
+                    limits=kept,
                 )
             except BudgetError:
                 continue

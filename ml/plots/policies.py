@@ -64,7 +64,9 @@ def plot_budget_curve(curve: pl.DataFrame, *, budget: float, currency: str) -> F
     """
     figure = Figure(figsize=(7.5, 3.8), layout="constrained")
     axes = figure.subplots()
-    for name, colour in (("champion", BLUE), ("candidate", ORANGE)):
+    colours = {"champion": BLUE, "candidate": ORANGE}
+    for name in curve["policy"].unique(maintain_order=True):
+        colour = colours.get(name, GREY)
         rows = curve.filter(pl.col("policy") == name).sort("budget_per_decision")
         budgets = rows["budget_per_decision"].to_numpy()
         axes.plot(

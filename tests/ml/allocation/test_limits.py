@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from oracles.allocation import solve_limited_programme
 
+from ml.allocation import dual
 from ml.allocation.budget import solve_budget
 from ml.allocation.dual import solve_limits
 from ml.allocation.limits import Limit, LimitedCut, Prices, limit_probabilities
@@ -80,6 +81,28 @@ def test_small_problems_meet_the_linear_programmes_optimum(seed, has_floors):
         assert eligible[np.arange(len(reward)), found.chosen].all()
         assert all(_use(each, cost, segment, whole) <= each.most + 1e-9 for each in limits)
         assert found.reward <= best + 1e-5
+
+
+@pytest.fixture
+def small_stages(monkeypatch):
+    """Samples, boxes within boxes and their screens, among a dozen customers."""
+    for name, value in {"_FEW": 2, "_MANY": 3, "_SMALLEST_SAMPLE": 3, "_SAMPLE_STRIDE": 2}.items():
+        monkeypatch.setattr(dual, name, value)
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(seed=st.integers(0, 10**6), has_floors=st.booleans())
+def test_boxes_within_boxes_meet_the_same_optimum(seed, has_floors, small_stages):
+    random, reward, cost, eligible, segment = _problem(seed)
+    limits = _draw_limits(random, *reward.shape, has_floors=has_floors)
+    best = solve_limited_programme(reward, cost, eligible, limits, segment) if limits else None
+    if best is None:
+        return
+    cut = solve_limits(reward, cost, eligible, limits, segment=segment)
+    assert cut.bound == pytest.approx(best, abs=1e-5)
+    assert cut.reward == pytest.approx(best, abs=1e-5)
 
 
 def _large(n=60_000, k=5, seed=3):
