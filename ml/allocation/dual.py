@@ -23,6 +23,7 @@ _REACH = 2.5
 _FEW, _MANY = 12_000, 32_768
 _CUTS = 400
 _TOLERANCE = 1e-8
+_LOOSE = 1e-6
 _FINEST = 1e-12
 _NARROWING, _SAMPLED_NARROWING = 32, 5
 _SLOW = 0.7
@@ -51,11 +52,15 @@ class _Customers:
 
 @dataclass(frozen=True)
 class _Fixed:
-    """What decided customers use and earn, and the sides with what they leave."""
+    """What decided customers use and earn, and the sides with what they leave.
+
+    ``worth`` is what all decided ones earn, those of outer boxes too.
+    """
 
     usage: np.ndarray
     reward: float
     sides: Sides
+    worth: float
 
 
 @dataclass(frozen=True)
@@ -119,11 +124,12 @@ def solve_limits(
     )
     highest = _find_highest(everybody, sides)
     middle, reach = _propose_box(everybody, sides, highest)
+    widest = np.zeros_like(highest), highest
     while True:
         low, high = np.maximum(middle - reach, 0.0), np.minimum(middle + reach, highest)
         moving, fixed = _screen(everybody, _ALL, sides, low, high)
         solved = _solve_box(everybody, moving, fixed, middle, low, high, highest)
-        at_edge = _is_at_edge(solved, low, high, highest)
+        at_edge = _is_at_edge(solved, replace(fixed, sides=sides, worth=0.0), (low, high), widest)
         if not at_edge.any():
             return _describe(solved, sides, highest)
         middle, reach = solved.multipliers, np.where(at_edge, 16 * reach, reach)
@@ -221,7 +227,7 @@ def _screen(
     )
     usage = sides.measure(totals)
     left = replace(sides, bound=sides.bound - usage)
-    return undecided[:n_left], _Fixed(usage, reward, left)
+    return undecided[:n_left], _Fixed(usage, reward, left, reward)
 
 
 def _solve_box(
@@ -252,11 +258,11 @@ def _solve_box(
         # Beyond the outer box those who were decided in it may choose otherwise.
         inner_low, inner_high = np.maximum(centre - near, low), np.minimum(centre + near, high)
         closest, more = _screen(everybody, rows, fixed.sides, inner_low, inner_high)
+        more = replace(more, worth=fixed.worth + more.reward)
         if len(closest) > _SLOW * n:
             return _cut_planes(everybody.take(rows), fixed, centre, low, high)
         solved = _solve_box(everybody, closest, more, centre, inner_low, inner_high, highest)
-        at_edge = _is_at_edge(solved, inner_low, inner_high, highest)
-        at_edge &= ~_is_at_edge(solved, low, high, highest)
+        at_edge = _is_at_edge(solved, fixed, (inner_low, inner_high), (low, high))
         if not at_edge.any():
             return replace(
                 solved,
@@ -268,12 +274,21 @@ def _solve_box(
 
 
 def _is_at_edge(
-    solved: _Solved, low: np.ndarray, high: np.ndarray, highest: np.ndarray
+    solved: _Solved,
+    fixed: _Fixed,
+    box: tuple[np.ndarray, np.ndarray],
+    outer: tuple[np.ndarray, np.ndarray],
 ) -> np.ndarray:
-    """Return where the optimum may lie outside of a box, shape (m,), bool."""
-    found, room = solved.multipliers, 0.0005 * (high - low)
-    is_low, is_high = found < low + room, found > high - room
-    return (is_low & (low > 0)) | (is_high & (high < highest))
+    """Return for which prices the optimum in the outer box may lie outside of this one, (m,), bool.
+
+    At its edge; or where room that is left has a price, though a lower one would be less.
+    """
+    found, edge = solved.multipliers, 0.0005 * (box[1] - box[0])
+    worth = max(abs(fixed.worth + solved.reward), 1e-9)
+    is_loose = found * (fixed.sides.bound - solved.usage) > _LOOSE * worth
+    is_low = is_loose | (found < box[0] + edge)
+    is_high = found > box[1] - edge
+    return (is_low & (box[0] > outer[0])) | (is_high & (box[1] < outer[1]))
 
 
 def _cut_planes(
@@ -298,7 +313,7 @@ def _cut_planes(
             best, least = at, value
         planes.add(at, value, sides.bound - usage)
         found = planes.solve(best, least)
-        worth = max(abs(least + fixed.reward), 1e-9)
+        worth = max(abs(least + fixed.worth), 1e-9)
         over = (found.shares @ np.array(usages) - sides.bound) / sides.allowance
         # At an edge of the box the mixture may break a limit: then the optimum lies beyond it.
         is_kept = over.max() <= 0.1 or found.gap <= _FINEST * worth

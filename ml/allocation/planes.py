@@ -18,7 +18,7 @@ _OPTIONS = {
     "dual_feasibility_tolerance": 1e-10,
 }
 _FINER = 1e-3
-_FINEST = 1e-13
+_WIDEST, _ROUNDING = 1e-9, 1e-14
 
 
 @dataclass(frozen=True)
@@ -93,8 +93,8 @@ class Planes:
         BudgetError
             If the solver gives up.
         """
-        # Finer units than this the solver's range of numbers doesn't hold.
-        finest = _FINEST * max(1.0, abs(least), self._steepest)
+        # In finer units numbers are too large for the solver.
+        finest = max(_WIDEST * self._steepest, _ROUNDING * max(1.0, abs(least)))
         if not self._unit:
             self._rebuild(best, least, max(self._steepest, finest))
         point, bottom, shares = self._run()

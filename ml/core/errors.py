@@ -43,3 +43,7 @@ class SealedNightError(LiftloopError):
 
 class NotBuiltError(LiftloopError):
     """A part of the design that this version does not contain yet."""
+
+
+class ModelError(LiftloopError):
+    """A model can't be built, trained or read as asked."""

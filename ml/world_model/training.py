@@ -1,0 +1,397 @@
+"""Training: persistent chains against the data's mean field, centred, by Adam.
+
+Salakhutdinov and Hinton (2009) with the centring of Montavon and Mueller (2012): the gradient of
+the variational bound is the difference of <(x - m)(y - m)'> between data and chains.
+"""
+
+import hashlib
+import itertools
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ml.core.errors import ModelError
+from ml.world_model.checkpoints import Progress, read_progress, write_progress
+from ml.world_model.files import name_tensors, pick_network
+from ml.world_model.network import Network, States, empty_network, free_energy, infer_means
+from ml.world_model.parallel import ALONE, Workers
+from ml.world_model.sampling import draw_hidden, sweep
+from ml.world_model.visible import Layout, fit_biases
+
+_MEASURED = 4_096
+_SECOND_DECAY, _SMALLEST = 0.999, 1e-8
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """How a network is trained.
+
+    Attributes
+    ----------
+    hidden
+        Units of each hidden layer, from below.
+    n_epochs
+        Passes over the data.
+    batch_size
+        Rows a step, over all workers.
+    n_particles
+        Persistent chains, per worker.
+    n_sweeps
+        Of Gibbs sampling between steps.
+    learning_rate, last_learning_rate
+        Adam's, falling geometrically.
+    momentum
+        Adam's first decay.
+    decay
+        Of the weights, per step and learning rate.
+    weight_scale
+        Standard deviation of the weights at the beginning.
+    centring
+        How fast the offsets follow the data's means.
+    refreshed_share
+        Of the chains, begun anew from data every epoch.
+    tolerance, most_sweeps
+        Of the mean field in training.
+    seed
+        Of all chance.
+    """
+
+    hidden: tuple[int, ...] = (64, 16)
+    n_epochs: int = 20
+    batch_size: int = 1024
+    n_particles: int = 512
+    n_sweeps: int = 5
+    learning_rate: float = 3e-3
+    last_learning_rate: float = 1e-4
+    momentum: float = 0.5
+    decay: float = 1e-5
+    weight_scale: float = 0.05
+    centring: float = 0.01
+    refreshed_share: float = 0.02
+    tolerance: float = 1e-3
+    most_sweeps: int = 10
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What an epoch came to; free energies in nats per row, of samples of the rows.
+
+    ``moment_error`` is the root mean square difference of the visible means of data and chains.
+    """
+
+    epoch: int
+    training_free_energy: float
+    validation_free_energy: float
+    moment_error: float
+    mean_sweeps: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained network, its chains as they ended, and its learning curve."""
+
+    network: Network
+    particles: States
+    data_mean: torch.Tensor
+    curve: tuple[Epoch, ...]
+
+
+@dataclass
+class Learner:
+    """What changes from step to step; ``offsets`` are the centres of all layers.
+
+    The network's own biases are those of the uncentred energy, so that whatever reads it needs no
+    offsets.
+    """
+
+    network: Network
+    particles: States
+    offsets: States
+    moments: list[torch.Tensor]
+    n_steps: int = 0
+    epoch: int = 0
+
+
+@torch.no_grad()
+def train_network(
+    visible: torch.Tensor,
+    layout: Layout,
+    config: TrainingConfig,
+    *,
+    validation: torch.Tensor | None = None,
+    begin: Network | None = None,
+    checkpoints: Path | None = None,
+    workers: Workers = ALONE,
+    progress: Callable[[Epoch], None] = lambda _: None,
+) -> Trained:
+    """Train a network on rows.
+
+    Parameters
+    ----------
+    visible : shape (n, V)
+        Rows of all workers; of any floating type, on the device to train on.
+    layout
+        Of the V units.
+    config
+        How.
+    validation : shape (m, V), optional
+        Rows of other customers, for the free energy's gap.
+    begin
+        A network to go on from, such as a pre-trained one; None: small random weights.
+    checkpoints
+        A folder: every epoch is kept there, and a run that was killed goes on from the last to the
+        same end.
+    workers
+        Who shares the gradient.
+    progress
+        Called after each epoch.
+
+    Returns
+    -------
+    Trained
+        The same for the same rows, config and number of workers.
+
+    Raises
+    ------
+    ModelError
+        If rows are missing, don't fit the layout or are not numbers.
+    """
+    _check(visible, layout)
+    data_mean = visible.mean(dim=0)
+    own = workers.share(visible)
+    folder = None if checkpoints is None else checkpoints / f"worker-{workers.rank}"
+    identity = _identify(config, data_mean, len(visible), workers)
+    kept = read_progress(folder, identity) if folder else None
+    if kept is None:
+        learner, curve = _begin(own, layout, config, data_mean, begin, workers), []
+    else:
+        learner, curve = (
+            _restore(kept, layout, config, own.device),
+            [Epoch(**each) for each in kept.curve],
+        )
+    while learner.epoch < config.n_epochs:
+        done = _run_epoch(learner, own, config, workers, validation)
+        curve.append(done)
+        if folder:
+            write_progress(folder, identity, _keep(learner, curve))
+        progress(done)
+    return Trained(learner.network, learner.particles, data_mean, tuple(curve))
+
+
+def measure_moments(states: Sequence[torch.Tensor], offsets: Sequence[torch.Tensor]) -> States:
+    """Return the means over rows of (x - m) of each layer, then of (x - m)(y - m)' of neighbours.
+
+    Their difference between data and model is the gradient of the bound by centred biases and by
+    weights.
+
+    Parameters
+    ----------
+    states
+        L + 1 tensors of shape (n, units): states, or data with mean-field means.
+    offsets
+        L + 1 tensors of shape (units,).
+
+    Returns
+    -------
+    States
+        L + 1 tensors of shape (units,), then L of shape (units below, units above).
+    """
+    centred = [state - offset for state, offset in zip(states, offsets, strict=True)]
+    n = len(states[0])
+    return (
+        *(each.mean(dim=0) for each in centred),
+        *(below.T @ above / n for below, above in itertools.pairwise(centred)),
+    )
+
+
+def _check(visible: torch.Tensor, layout: Layout) -> None:
+    if visible.dim() != 2 or visible.shape[1] != layout.n_units:
+        raise ModelError(f"rows have shape {tuple(visible.shape)}, not (n, {layout.n_units})")
+    if not len(visible):
+        raise ModelError("there are no rows to train on")
+    if not bool(torch.isfinite(visible).all()):
+        column = int((~torch.isfinite(visible)).any(dim=0).nonzero()[0])
+        raise ModelError(f"column {layout.names[column]!r} has values that are not numbers")
+
+
+def _identify(
+    config: TrainingConfig, data_mean: torch.Tensor, n_rows: int, workers: Workers
+) -> str:
+    """Return what a checkpoint must be of: settings, rows and number of workers."""
+    digest = hashlib.sha256(data_mean.double().cpu().numpy().tobytes()).hexdigest()[:16]
+    return f"{config} {n_rows} {digest} {workers.count}"
+
+
+def _begin(
+    own: torch.Tensor,
+    layout: Layout,
+    config: TrainingConfig,
+    data_mean: torch.Tensor,
+    begin: Network | None,
+    workers: Workers,
+) -> Learner:
+    """Return a learner at the beginning: the same network for all workers, chains of their own."""
+    generator = _seed(config.seed, -1, 0, own.device)
+    if begin is not None:
+        network = replace(
+            begin,
+            biases=tuple(each.clone() for each in begin.biases),
+            weights=tuple(each.clone() for each in begin.weights),
+        )
+    else:
+        network = empty_network(layout, config.hidden, dtype=own.dtype).to(own.device)
+        network.biases[0].copy_(fit_biases(layout, data_mean))
+        for weight in network.weights:
+            weight.normal_(0, config.weight_scale, generator=generator)
+    offsets = [data_mean, *(torch.sigmoid(bias) for bias in network.biases[1:])]
+    if begin is None:
+        # Offsets of weights that begin at random: units begin even, whatever the data's means.
+        for layer in range(1, network.n_layers + 1):
+            network.biases[layer].sub_(offsets[layer - 1] @ network.weights[layer - 1])
+        for layer in range(network.n_layers):
+            network.biases[layer].sub_(network.weights[layer] @ offsets[layer + 1])
+    chance = _seed(config.seed, -1, workers.rank + 1, own.device)
+    rows = torch.randint(len(own), (config.n_particles,), generator=chance, device=own.device)
+    return Learner(
+        network,
+        draw_hidden(network, own[rows], chance),
+        tuple(offsets),
+        [
+            torch.zeros_like(each)
+            for _ in ("first", "second")
+            for each in (*network.biases, *network.weights)
+        ],
+    )
+
+
+def _run_epoch(
+    learner: Learner,
+    own: torch.Tensor,
+    config: TrainingConfig,
+    workers: Workers,
+    validation: torch.Tensor | None,
+) -> Epoch:
+    """Take the steps of one epoch; chance depends on seed, epoch and worker alone."""
+    started = time.monotonic()
+    generator = _seed(config.seed, learner.epoch, workers.rank, own.device)
+    order = torch.randperm(len(own), generator=generator, device=own.device)
+    n_refreshed = int(config.refreshed_share * config.n_particles)
+    if n_refreshed:
+        rows = own[order[:n_refreshed] if len(own) > n_refreshed else order]
+        for state, new in zip(
+            learner.particles, draw_hidden(learner.network, rows, generator), strict=True
+        ):
+            state[: len(rows)] = new
+    n_batch = max(1, config.batch_size // workers.count)
+    n_steps = max(1, len(own) // n_batch)
+    n_sweeps = 0
+    for step in range(n_steps):
+        batch = own[order[step * n_batch : (step + 1) * n_batch]]
+        done = learner.n_steps / max(1, config.n_epochs * n_steps - 1)
+        rate = config.learning_rate * (config.last_learning_rate / config.learning_rate) ** done
+        n_sweeps += _take_step(learner, batch, config, rate, generator, workers)
+    learner.epoch += 1
+    sample = own[order[-_MEASURED:]]
+    chain_mean = learner.particles[0].mean(dim=0)
+    return Epoch(
+        learner.epoch,
+        float(free_energy(learner.network, sample).mean()),
+        math.nan
+        if validation is None
+        else float(free_energy(learner.network, validation[:_MEASURED]).mean()),
+        float((chain_mean - learner.offsets[0]).pow(2).mean().sqrt()),
+        n_sweeps / n_steps,
+        time.monotonic() - started,
+    )
+
+
+def _take_step(
+    learner: Learner,
+    batch: torch.Tensor,
+    config: TrainingConfig,
+    rate: float,
+    generator: torch.Generator,
+    workers: Workers,
+) -> int:
+    """Move the network once; return the sweeps that the mean field took."""
+    network, offsets = learner.network, learner.offsets
+    means = infer_means(network, batch, tolerance=config.tolerance, most_sweeps=config.most_sweeps)
+    learner.particles = sweep(
+        network, learner.particles, n_sweeps=config.n_sweeps, generator=generator
+    )
+    data = measure_moments((batch, *means.hidden), offsets)
+    model = measure_moments(learner.particles, offsets)
+    n_biases = len(network.biases)
+    averaged = workers.average(
+        [*(a - b for a, b in zip(data, model, strict=True)), *data[1:n_biases]]
+    )
+    gradient, shifts = averaged[: len(data)], averaged[len(data) :]
+    learner.n_steps += 1
+    steps = _scale(learner, gradient, config, rate)
+    for weight, step in zip(network.weights, steps[n_biases:], strict=True):
+        step.sub_(weight, alpha=rate * config.decay)
+        weight.add_(step)
+    for layer, bias in enumerate(network.biases):
+        bias.add_(steps[layer])
+        if layer:
+            bias.sub_(offsets[layer - 1] @ steps[n_biases + layer - 1])
+        if layer < network.n_layers:
+            bias.sub_(steps[n_biases + layer] @ offsets[layer + 1])
+    for offset, shift in zip(offsets[1:], shifts, strict=True):
+        offset.add_(shift, alpha=config.centring)
+    return means.n_sweeps
+
+
+def _scale(
+    learner: Learner, gradient: Sequence[torch.Tensor], config: TrainingConfig, rate: float
+) -> list[torch.Tensor]:
+    """Return Adam's steps (Kingma and Ba 2015), uphill."""
+    first, second = learner.moments[: len(gradient)], learner.moments[len(gradient) :]
+    steps = []
+    for slope, mean, square in zip(gradient, first, second, strict=True):
+        mean.lerp_(slope, 1 - config.momentum)
+        square.mul_(_SECOND_DECAY).addcmul_(slope, slope, value=1 - _SECOND_DECAY)
+        spread = (square / (1 - _SECOND_DECAY**learner.n_steps)).sqrt_().add_(_SMALLEST)
+        steps.append(mean / spread * (rate / (1 - config.momentum**learner.n_steps)))
+    return steps
+
+
+def _seed(seed: int, epoch: int, worker: int, device: torch.device) -> torch.Generator:
+    """Return a generator for an epoch and a worker."""
+    mixed = np.random.SeedSequence([seed, epoch + 1, worker]).generate_state(1, np.uint64)
+    return torch.Generator(device).manual_seed(int(mixed[0] >> 1))
+
+
+def _keep(learner: Learner, curve: Sequence[Epoch]) -> Progress:
+    """Return everything that the next epoch depends on."""
+    tensors = {
+        **name_tensors(learner.network),
+        **{f"particles.{i}": each for i, each in enumerate(learner.particles)},
+        **{f"offsets.{i}": each for i, each in enumerate(learner.offsets)},
+        **{f"moments.{i}": each for i, each in enumerate(learner.moments)},
+    }
+    return Progress(tensors, learner.n_steps, learner.epoch, [asdict(each) for each in curve])
+
+
+def _restore(
+    kept: Progress, layout: Layout, config: TrainingConfig, device: torch.device
+) -> Learner:
+    """Return the learner that ``_keep`` kept."""
+    tensors = {name: each.to(device) for name, each in kept.tensors.items()}
+    n_layers = len(config.hidden)
+    n_moments = 2 * (2 * n_layers + 1)
+    return Learner(
+        pick_network(tensors, layout, n_layers),
+        tuple(tensors[f"particles.{i}"] for i in range(n_layers + 1)),
+        tuple(tensors[f"offsets.{i}"] for i in range(n_layers + 1)),
+        [tensors[f"moments.{i}"] for i in range(n_moments)],
+        kept.n_steps,
+        kept.epoch,
+    )
