@@ -58,7 +58,7 @@ class Programme:
     n_cohorts: int = 7
     activation_days: int = 28
     inactivity_days: int = 28
-    propensity_floor: float = 0.02
+    propensity_floor: float = 0.01
     evaluation_share: float = 0.30
     holdout_share: float = 0.05
     minimum_support: int = 300

@@ -288,7 +288,7 @@ class WorldConfig:
     joining_share: float = 0.5
     late_share: float = 0.01
     budget_per_decision: float = 0.30
-    propensity_floor: float = 0.01
+    propensity_floor: float = 0.008
     has_targeting_rule: bool = True
     offers: tuple[Offer, ...] = field(default=OFFERS)
     traits: Traits = field(default_factory=Traits)

@@ -66,19 +66,16 @@ def list_visible(
         np.repeat(np.eye(_WEEKDAYS)[weekday][:, None], n, axis=1),
         _repeat(traits.loyalty[:, None], n_days),
     ]
-    for since in (history.days_since_visit, history.days_since_purchase):
-        parts.append(np.stack([since < limit for limit in _WITHIN], axis=2))
+    recent = (history.days_since_visit, history.days_since_purchase)
+    parts += [np.stack([since < limit for limit in _WITHIN], axis=2) for since in recent]
     for happened in (history.visits, history.purchases):
         before = np.cumsum(happened, axis=0, dtype=np.int32) - happened
         parts.append(np.stack([before >= limit for limit in _AT_LEAST], axis=2))
-    for happened in (
-        history.visits,
-        history.purchases,
-        history.coupon,
-        history.campaign,
-        history.push,
-    ):
-        parts.append(np.stack([_lag(happened, lag) for lag in range(1, n_lags + 1)], axis=2))
+    lagged = (history.visits, history.purchases, history.coupon, history.campaign, history.push)
+    parts += [
+        np.stack([_lag(happened, lag) for lag in range(1, n_lags + 1)], axis=2)
+        for happened in lagged
+    ]
     return np.concatenate([part.astype(np.uint8) for part in parts], axis=2)
 
 
