@@ -9,8 +9,8 @@ from ml.core.errors import BudgetError
 
 _SMALLEST_SAMPLE = 2_048
 _SAMPLE_STRIDE = 64
-_SAMPLE_DEVIATIONS = 3.0
-_HIGHEST = 1e12
+_SAMPLE_DEVIATIONS = 2.0
+_HIGHEST, _WIDER = 1e12, 8
 _ROUNDING, _NEAR = 1e-13, 1e-7
 
 
@@ -243,11 +243,12 @@ def _bracket(reward: np.ndarray, cost: np.ndarray, weights: np.ndarray, budget: 
                     f"even the cheapest actions cost {steps.cost:.2f}, more than the budget "
                     f"{budget:.2f}"
                 )
-            low, high = high, (16 * high if high > 0 else np.inf)
-            if high > _HIGHEST:
+            # The sample was off: beside its bracket, a wider one each time.
+            low, high = high, high + _WIDER * (high - low)
+            if not 0 < high < _HIGHEST:
                 high = np.inf
         elif low > 0 and steps.cost + steps.added.sum() <= budget:
-            low, high = 0.0, low
+            low, high = max(0.0, low - _WIDER * (high - low)), low
         else:
             return steps
 
@@ -262,11 +263,22 @@ def _guess(
         return 0.0, np.inf
     rows = np.random.default_rng(n).integers(n, size=n_sampled)
     own = weights if len(weights) == 1 else weights[rows]
-    return guess_prices(reward[rows], cost[rows], budget=budget * n_sampled / n, weights=own)
+    return guess_prices(
+        reward[rows],
+        cost[rows],
+        budget=budget * n_sampled / n,
+        deviations=_SAMPLE_DEVIATIONS,
+        weights=own,
+    )
 
 
 def guess_prices(
-    reward: np.ndarray, cost: np.ndarray, *, budget: float, weights: np.ndarray | None = None
+    reward: np.ndarray,
+    cost: np.ndarray,
+    *,
+    budget: float,
+    deviations: float,
+    weights: np.ndarray | None = None,
 ) -> tuple[float, float]:
     """Return prices between which the budget of everybody ends, by a sample of them.
 
@@ -276,13 +288,15 @@ def guess_prices(
         Of the sample; reward -inf where an action may not be taken.
     budget
         The sample's share of the budget.
+    deviations
+        Standard deviations that the budget's price in the sample lies inside the bracket.
     weights : shape (m,) or (1,), optional
         As for ``solve_budget``.
 
     Returns
     -------
     tuple
-        The budget's price in the sample lies three standard deviations inside; it may be wrong.
+        Wrong in one case of 22 with two deviations, in one of 370 with three.
     """
     own = np.ones(1) if weights is None else weights
     n_sampled = len(reward)
@@ -292,7 +306,7 @@ def guess_prices(
     reached = int(np.searchsorted(spend, budget))
     chosen[steps.place[:reached]] = steps.action[:reached]
     costs = own * cost[np.arange(n_sampled), chosen]
-    reach = _SAMPLE_DEVIATIONS * float(costs.std()) * np.sqrt(n_sampled)
+    reach = deviations * float(costs.std()) * np.sqrt(n_sampled)
     first, last = np.searchsorted(spend, [budget - reach, budget + reach])
     high = float(steps.price[first - 1]) if first > 0 else np.inf
     low = float(steps.price[last]) if last < len(steps.price) else 0.0

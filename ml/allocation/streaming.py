@@ -15,7 +15,7 @@ from ml.core.errors import BudgetError
 ROWS_AT_ONCE = 262_144
 _SAMPLE_GROUPS = 16
 _WIDEST = 4
-_APART = 1e-9
+_APART, _DEVIATIONS = 1e-9, 3.0
 
 Block = tuple[np.ndarray, np.ndarray]
 
@@ -80,7 +80,10 @@ def assign_parquet(
     if not n_rows:
         raise BudgetError("the file has no rows")
     sampled = _sample(file, actions)
-    low, high = guess_prices(*sampled, budget=budget * len(sampled[0]) / n_rows)
+    # Another scan is dear: a wider bracket than in memory.
+    low, high = guess_prices(
+        *sampled, budget=budget * len(sampled[0]) / n_rows, deviations=_DEVIATIONS
+    )
     # A price that is a customer's own would leave them undecided on neither side.
     low, high = low * (1 - _APART), high * (1 + _APART)
     for n_scans in range(1, _WIDEST + 1):

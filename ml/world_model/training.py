@@ -21,10 +21,10 @@ from ml.world_model.files import name_tensors, pick_network
 from ml.world_model.network import Network, States, empty_network, free_energy, infer_means
 from ml.world_model.parallel import ALONE, Workers
 from ml.world_model.sampling import draw_hidden, sweep
+from ml.world_model.steps import Adam, begin_adam, move
 from ml.world_model.visible import Layout, fit_biases
 
 _MEASURED = 4_096
-_SECOND_DECAY, _SMALLEST = 0.999, 1e-8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +77,11 @@ class TrainingConfig:
     most_sweeps: int = 10
     seed: int = 0
 
+    @property
+    def fall(self) -> float:
+        """The last rate of learning over the first."""
+        return self.last_learning_rate / self.learning_rate
+
 
 @dataclass(frozen=True)
 class Epoch:
@@ -114,8 +119,7 @@ class Learner:
     network: Network
     particles: States
     offsets: States
-    moments: list[torch.Tensor]
-    n_steps: int = 0
+    adam: Adam
     epoch: int = 0
 
 
@@ -238,7 +242,7 @@ def _begin(
     workers: Workers,
 ) -> Learner:
     """Return a learner at the beginning: the same network for all workers, chains of their own."""
-    generator = _seed(config.seed, -1, 0, own.device)
+    generator = seed_generator(config.seed, -1, 0, own.device)
     if begin is not None:
         network = replace(
             begin,
@@ -257,17 +261,13 @@ def _begin(
             network.biases[layer].sub_(offsets[layer - 1] @ network.weights[layer - 1])
         for layer in range(network.n_layers):
             network.biases[layer].sub_(network.weights[layer] @ offsets[layer + 1])
-    chance = _seed(config.seed, -1, workers.rank + 1, own.device)
+    chance = seed_generator(config.seed, -1, workers.rank + 1, own.device)
     rows = torch.randint(len(own), (config.n_particles,), generator=chance, device=own.device)
     return Learner(
         network,
         draw_hidden(network, own[rows], chance),
         tuple(offsets),
-        [
-            torch.zeros_like(each)
-            for _ in ("first", "second")
-            for each in (*network.biases, *network.weights)
-        ],
+        begin_adam((*network.biases, *network.weights), momentum=config.momentum),
     )
 
 
@@ -280,7 +280,7 @@ def _run_epoch(
 ) -> Epoch:
     """Take the steps of one epoch; chance depends on seed, epoch and worker alone."""
     started = time.monotonic()
-    generator = _seed(config.seed, learner.epoch, workers.rank, own.device)
+    generator = seed_generator(config.seed, learner.epoch, workers.rank, own.device)
     order = torch.randperm(len(own), generator=generator, device=own.device)
     n_refreshed = int(config.refreshed_share * config.n_particles)
     if n_refreshed:
@@ -294,8 +294,8 @@ def _run_epoch(
     n_sweeps = 0
     for step in range(n_steps):
         batch = own[order[step * n_batch : (step + 1) * n_batch]]
-        done = learner.n_steps / max(1, config.n_epochs * n_steps - 1)
-        rate = config.learning_rate * (config.last_learning_rate / config.learning_rate) ** done
+        done = learner.adam.n_steps / max(1, config.n_epochs * n_steps - 1)
+        rate = config.learning_rate * config.fall**done
         n_sweeps += _take_step(learner, batch, config, rate, generator, workers)
     learner.epoch += 1
     sample = own[order[-_MEASURED:]]
@@ -333,39 +333,18 @@ def _take_step(
         [*(a - b for a, b in zip(data, model, strict=True)), *data[1:n_biases]]
     )
     gradient, shifts = averaged[: len(data)], averaged[len(data) :]
-    learner.n_steps += 1
-    steps = _scale(learner, gradient, config, rate)
+    steps = learner.adam.scale(gradient, rate)
     for weight, step in zip(network.weights, steps[n_biases:], strict=True):
         step.sub_(weight, alpha=rate * config.decay)
-        weight.add_(step)
-    for layer, bias in enumerate(network.biases):
-        bias.add_(steps[layer])
-        if layer:
-            bias.sub_(offsets[layer - 1] @ steps[n_biases + layer - 1])
-        if layer < network.n_layers:
-            bias.sub_(steps[n_biases + layer] @ offsets[layer + 1])
+    move(network.biases, network.weights, steps, offsets)
     for offset, shift in zip(offsets[1:], shifts, strict=True):
         offset.add_(shift, alpha=config.centring)
     return means.n_sweeps
 
 
-def _scale(
-    learner: Learner, gradient: Sequence[torch.Tensor], config: TrainingConfig, rate: float
-) -> list[torch.Tensor]:
-    """Return Adam's steps (Kingma and Ba 2015), uphill."""
-    first, second = learner.moments[: len(gradient)], learner.moments[len(gradient) :]
-    steps = []
-    for slope, mean, square in zip(gradient, first, second, strict=True):
-        mean.lerp_(slope, 1 - config.momentum)
-        square.mul_(_SECOND_DECAY).addcmul_(slope, slope, value=1 - _SECOND_DECAY)
-        spread = (square / (1 - _SECOND_DECAY**learner.n_steps)).sqrt_().add_(_SMALLEST)
-        steps.append(mean / spread * (rate / (1 - config.momentum**learner.n_steps)))
-    return steps
-
-
-def _seed(seed: int, epoch: int, worker: int, device: torch.device) -> torch.Generator:
-    """Return a generator for an epoch and a worker."""
-    mixed = np.random.SeedSequence([seed, epoch + 1, worker]).generate_state(1, np.uint64)
+def seed_generator(seed: int, epoch: int, worker: int, device: torch.device) -> torch.Generator:
+    """Return a generator for an epoch, below 0 what comes before training, and a worker."""
+    mixed = np.random.SeedSequence([seed, epoch % 2**32, worker]).generate_state(1, np.uint64)
     return torch.Generator(device).manual_seed(int(mixed[0] >> 1))
 
 
@@ -375,9 +354,10 @@ def _keep(learner: Learner, curve: Sequence[Epoch]) -> Progress:
         **name_tensors(learner.network),
         **{f"particles.{i}": each for i, each in enumerate(learner.particles)},
         **{f"offsets.{i}": each for i, each in enumerate(learner.offsets)},
-        **{f"moments.{i}": each for i, each in enumerate(learner.moments)},
+        **{f"means.{i}": each for i, each in enumerate(learner.adam.means)},
+        **{f"squares.{i}": each for i, each in enumerate(learner.adam.squares)},
     }
-    return Progress(tensors, learner.n_steps, learner.epoch, [asdict(each) for each in curve])
+    return Progress(tensors, learner.adam.n_steps, learner.epoch, [asdict(each) for each in curve])
 
 
 def _restore(
@@ -386,12 +366,16 @@ def _restore(
     """Return the learner that ``_keep`` kept."""
     tensors = {name: each.to(device) for name, each in kept.tensors.items()}
     n_layers = len(config.hidden)
-    n_moments = 2 * (2 * n_layers + 1)
+    n_parameters = 2 * n_layers + 1
     return Learner(
         pick_network(tensors, layout, n_layers),
         tuple(tensors[f"particles.{i}"] for i in range(n_layers + 1)),
         tuple(tensors[f"offsets.{i}"] for i in range(n_layers + 1)),
-        [tensors[f"moments.{i}"] for i in range(n_moments)],
-        kept.n_steps,
+        Adam(
+            config.momentum,
+            [tensors[f"means.{i}"] for i in range(n_parameters)],
+            [tensors[f"squares.{i}"] for i in range(n_parameters)],
+            kept.n_steps,
+        ),
         kept.epoch,
     )

@@ -44,7 +44,7 @@ def test_it_is_the_assignment_in_memory(share, tmp_path, monkeypatch):
     )
     expected = assign_actions(reward, cost, None, budget=share * free)
     # What is left of the budget goes to other customers, as far as they are in reach.
-    assert (found.chosen != expected.chosen).sum() <= 3
+    assert (found.chosen != expected.chosen).sum() <= 10
     assert found.cut.shadow_price == pytest.approx(expected.cut.shadow_price, abs=1e-9)
     assert found.bound == pytest.approx(expected.bound)
     rows = np.arange(len(cost))
@@ -67,7 +67,7 @@ def test_a_sample_that_misleads_costs_another_scan_and_nothing_else(tmp_path, mo
         monkeypatch.setattr(streaming, "guess_prices", lambda *_, answer=bracket, **__: answer)
         found = assign_parquet(tmp_path / "rows.parquet", ACTIONS, budget=budget)
         assert found.n_scans > 1
-        assert (found.chosen != expected.chosen).sum() <= 3
+        assert (found.chosen != expected.chosen).sum() <= 10
         assert found.cost <= budget
 
 
