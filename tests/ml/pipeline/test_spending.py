@@ -9,7 +9,10 @@ import polars as pl
 import pytest
 from known_log import ACTIONS, EVENLY, PROGRAMME, make_rows
 
+from ml.allocation.budget import exploration_cost
+from ml.allocation.dual import solve_limits
 from ml.core.actions import ActionSet
+from ml.core.contexts import build_contexts
 from ml.core.errors import BudgetError, ContractError
 from ml.core.programme import parse_programme
 from ml.core.rules import LimitRule
@@ -17,7 +20,7 @@ from ml.pipeline.decide import decide_night
 from ml.pipeline.learn import freeze_cut
 from ml.pipeline.policies import ExplorationOnly
 from ml.pipeline.policy_files import load_policy, save_policy
-from ml.pipeline.spending import check_limits, spend
+from ml.pipeline.spending import check_limits, list_limits, measure_use, spend
 
 NIGHT = date(2026, 3, 2)
 FEW = LimitRule(name="few coupons", measure="offers", families=("coupon",), most_per_decision=0.15)
@@ -132,6 +135,47 @@ def test_propensities_stay_distributions_with_a_floor_and_a_rerun_is_the_same(ca
     assert np.abs(vectors.list.sum().to_numpy() - 1).max() < 1e-9
     assert vectors.list.min().min() >= PROGRAMME.propensity_floor - 1e-12
     assert _decide(candidate, (FEW, YOUNG)).assignments.equals(night.assignments)
+
+
+def test_a_large_nights_promise_is_the_exact_optimums(candidate):
+    rows, _ = make_rows(21, n=60_000)
+    features = rows.with_columns(decision_date=pl.lit(NIGHT), is_due=pl.lit(True))
+    programme = replace(PROGRAMME, limits=(FEW,))
+    decided = features.filter(~pl.col("is_holdout")).sort("customer_id")
+    n = decided.height
+    night = decide_night(
+        features,
+        policy=candidate,
+        policy_version="1",
+        catalogue=ACTIONS,
+        programme=programme,
+        decision_date=NIGHT,
+        budget=programme.budget_per_decision * n,
+    )
+    contexts = build_contexts(decided, programme=programme, actions=ACTIONS)
+    scores = candidate.scorer.score(contexts)
+    left = []
+    for limit in list_limits(
+        programme.limits, ACTIONS, n_decisions=n, budget=programme.budget_per_decision * n
+    ):
+        use = measure_use(limit, scores, contexts)
+        explored = exploration_cost(use, contexts.eligible, floor=candidate.floor).sum()
+        left.append(replace(limit, most=limit.most - explored))
+    # Everybody known, the evaluation's customers too: what no night may do.
+    cut = solve_limits(
+        scores.reward,
+        scores.cost_effect,
+        scores.allowed,
+        left,
+        segment=contexts.lifecycle_index,
+        weights=1 - candidate.floor * contexts.eligible.sum(axis=1),
+    )
+    best = replace(candidate, cut=cut).mix(scores, contexts)
+    chances = ACTIONS.spread_lists(
+        night.assignments["eligible_actions"], night.assignments["eligible_propensities"]
+    )
+    value = np.where(scores.allowed, scores.reward, 0.0)
+    assert (chances * value).sum() > 0.999 * (best * value).sum()
 
 
 def test_the_frozen_policy_keeps_limits_and_survives_its_file(snapshot, candidate, tmp_path):
