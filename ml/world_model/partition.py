@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ml.world_model.chance import Chance
 from ml.world_model.network import Network, States
 from ml.world_model.sampling import sweep
 from ml.world_model.visible import draw_flags, draw_visible, fit_biases, sum_out_visible
@@ -61,14 +62,14 @@ def estimate_log_partition(
     LogPartition
         Low where its effective sample size is small.
     """
-    generator = torch.Generator(network.biases[0].device).manual_seed(seed)
+    chance = Chance(torch.Generator(network.biases[0].device).manual_seed(seed))
     base = _independent(network, data_mean)
     states: States = tuple(
         torch.zeros(n_runs, size, dtype=bias.dtype, device=bias.device)
         for size, bias in zip(network.sizes, network.biases, strict=True)
     )
-    states = sweep(base, states, n_sweeps=1, generator=generator)
-    weights = _anneal(network, base, states, _temperatures(n_steps), generator)
+    states = sweep(base, states, n_sweeps=1, chance=chance)
+    weights = _anneal(network, base, states, _temperatures(n_steps), chance)
     return _summarise(weights, _log_partition_of(base), sign=1.0)
 
 
@@ -98,10 +99,10 @@ def bound_log_partition(
     LogPartition
         High where its effective sample size is small.
     """
-    generator = torch.Generator(network.biases[0].device).manual_seed(seed)
+    chance = Chance(torch.Generator(network.biases[0].device).manual_seed(seed))
     base = _independent(network, data_mean)
     downward = _temperatures(n_steps).flip(0)
-    weights = _anneal(network, base, tuple(states), downward, generator)
+    weights = _anneal(network, base, tuple(states), downward, chance)
     return _summarise(weights, _log_partition_of(base), sign=-1.0)
 
 
@@ -133,7 +134,7 @@ def _anneal(
     base: Network,
     states: States,
     shares: torch.Tensor,
-    generator: torch.Generator,
+    chance: Chance,
 ) -> torch.Tensor:
     """Return the log importance weights of runs through the temperatures, shape (runs,)."""
     weights = torch.zeros(len(states[0]), dtype=torch.float64, device=states[0].device)
@@ -141,7 +142,7 @@ def _anneal(
     for share in shares[1:].tolist():
         following = _mix(base, network, share)
         weights += _log_weight(following, states) - _log_weight(here, states)
-        states = _turn(following, states, generator)
+        states = _turn(following, states, chance)
         here = following
     return weights
 
@@ -167,12 +168,12 @@ def _log_weight(network: Network, states: States) -> torch.Tensor:
     return total
 
 
-def _turn(network: Network, states: States, generator: torch.Generator) -> States:
+def _turn(network: Network, states: States, chance: Chance) -> States:
     """Draw even layers given odd ones, then odd ones: a step that keeps the odd layers' law."""
     current = list(states)
-    current[0] = draw_visible(network.layout, network.field(0, current), generator)
+    current[0] = draw_visible(network.layout, network.field(0, current), chance)
     for layer in (*range(2, network.n_layers + 1, 2), *range(1, network.n_layers + 1, 2)):
-        current[layer] = draw_flags(network.field(layer, current), generator)
+        current[layer] = draw_flags(network.field(layer, current), chance)
     return tuple(current)
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ml.world_model.chance import Chance
 from ml.world_model.network import Network, empty_network
 from ml.world_model.steps import begin_adam, move
 from ml.world_model.training import TrainingConfig, measure_moments, seed_generator
@@ -94,6 +95,7 @@ def _train_half(
     """Train one pair of layers by persistent chains, centred on the data's means."""
     n_above = config.hidden[layer - 1]
     generator = seed_generator(config.seed, -1 - layer, 0, rows.device)
+    chance = Chance(generator, config.copies)
     mean = rows.mean(dim=0)
     weight = torch.empty(rows.shape[1], n_above, dtype=rows.dtype, device=rows.device)
     weight.normal_(0, config.weight_scale, generator=generator)
@@ -106,18 +108,18 @@ def _train_half(
         weight,
     )
     above = [
-        draw_flags(torch.zeros(config.n_particles, n_above).to(rows), generator)
+        draw_flags(torch.zeros(config.n_particles, n_above).to(rows), chance)
         for _ in range(copies[1])
     ]
     adam = begin_adam((half.below_bias, half.above_bias, weight), momentum=config.momentum)
-    above, below, up = _turn(half, above, generator)
+    above, below, up = _turn(half, above, chance)
     n_steps = max(1, len(rows) // config.batch_size)
     for epoch in range(n_epochs):
         order = torch.randperm(len(rows), generator=generator, device=rows.device)
         for step in range(n_steps):
             batch = rows[order[step * config.batch_size : (step + 1) * config.batch_size]]
             for _ in range(config.n_sweeps):
-                above, below, up = _turn(half, above, generator)
+                above, below, up = _turn(half, above, chance)
             seen = half.expect_above(batch)
             chain = torch.stack(below).mean(dim=0)
             data = measure_moments((batch, seen), (mean, centre))
@@ -132,10 +134,10 @@ def _train_half(
 
 
 def _turn(
-    half: _Half, above: list[torch.Tensor], generator: torch.Generator
+    half: _Half, above: list[torch.Tensor], chance: Chance
 ) -> tuple[list[torch.Tensor], list[torch.Tensor], torch.Tensor]:
     """Draw every copy below, then every copy above; return both and the field above."""
     down = torch.addmm(half.below_bias, torch.stack(above).sum(dim=0), half.weight.T)
-    below = [draw_visible(half.layout, down, generator) for _ in range(half.copies[0])]
+    below = [draw_visible(half.layout, down, chance) for _ in range(half.copies[0])]
     up = torch.addmm(half.above_bias, torch.stack(below).sum(dim=0), half.weight)
-    return [draw_flags(up, generator) for _ in range(half.copies[1])], below, up
+    return [draw_flags(up, chance) for _ in range(half.copies[1])], below, up

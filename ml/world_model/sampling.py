@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
+from ml.world_model.chance import Chance
 from ml.world_model.network import Network, States, infer_means
 from ml.world_model.visible import draw_flags, draw_visible
 
@@ -14,7 +15,7 @@ def sweep(
     states: Sequence[torch.Tensor],
     *,
     n_sweeps: int,
-    generator: torch.Generator | None = None,
+    chance: Chance,
     is_free: bool = True,
 ) -> States:
     """Return the states after so many sweeps of block Gibbs over all layers.
@@ -30,8 +31,8 @@ def sweep(
         L + 1 tensors of shape (n, units).
     n_sweeps
         How many.
-    generator
-        Of chance, on the states' device.
+    chance
+        Of the draws, on the states' device.
     is_free
         Whether visible units are drawn too, or clamped.
 
@@ -45,18 +46,16 @@ def sweep(
     even = range(2, network.n_layers + 1, 2)
     for _ in range(n_sweeps):
         for layer in odd:
-            current[layer] = draw_flags(network.field(layer, current), generator)
+            current[layer] = draw_flags(network.field(layer, current), chance)
         if is_free:
-            current[0] = draw_visible(network.layout, network.field(0, current), generator)
+            current[0] = draw_visible(network.layout, network.field(0, current), chance)
         for layer in even:
-            current[layer] = draw_flags(network.field(layer, current), generator)
+            current[layer] = draw_flags(network.field(layer, current), chance)
     return tuple(current)
 
 
 @torch.no_grad()
-def draw_hidden(
-    network: Network, visible: torch.Tensor, generator: torch.Generator | None = None
-) -> States:
+def draw_hidden(network: Network, visible: torch.Tensor, chance: Chance) -> States:
     """Return visible states with hidden ones drawn about their mean-field means.
 
     Parameters
@@ -65,8 +64,8 @@ def draw_hidden(
         Of L hidden layers.
     visible : shape (n, V)
         Data.
-    generator
-        Of chance.
+    chance
+        Of the draws.
 
     Returns
     -------
@@ -74,4 +73,4 @@ def draw_hidden(
         L + 1 tensors: where chains begin.
     """
     means = infer_means(network, visible, tolerance=1e-3, most_sweeps=20).hidden
-    return visible, *(draw_flags(torch.logit(mean, eps=1e-6), generator) for mean in means)
+    return visible, *(draw_flags(torch.logit(mean, eps=1e-6), chance) for mean in means)

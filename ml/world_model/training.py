@@ -11,11 +11,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 
 from ml.core.errors import ModelError
+from ml.world_model.chance import Chance
 from ml.world_model.checkpoints import Progress, read_progress, write_progress
 from ml.world_model.files import name_tensors, pick_network
 from ml.world_model.network import Network, States, empty_network, free_energy, infer_means
@@ -51,12 +53,17 @@ class TrainingConfig:
         Of the weights, per step and learning rate.
     weight_scale
         Standard deviation of the weights at the beginning.
+    copies
+        Chains that share their uniform numbers, turned.
     centring
         How fast the offsets follow the data's means.
     refreshed_share
         Of the chains, begun anew from data every epoch.
     tolerance, most_sweeps
         Of the mean field in training.
+    posterior
+        What stands for p(h | v) of the data: the mean field, whose bound is raised; or draws by
+        Gibbs sampling with the data clamped, whose likelihood is.
     seed
         Of all chance.
     """
@@ -66,6 +73,7 @@ class TrainingConfig:
     batch_size: int = 1024
     n_particles: int = 512
     n_sweeps: int = 5
+    copies: int = 8
     learning_rate: float = 3e-3
     last_learning_rate: float = 1e-4
     momentum: float = 0.5
@@ -75,6 +83,7 @@ class TrainingConfig:
     refreshed_share: float = 0.02
     tolerance: float = 1e-3
     most_sweeps: int = 10
+    posterior: Literal["mean_field", "sampled"] = "mean_field"
     seed: int = 0
 
     @property
@@ -265,7 +274,7 @@ def _begin(
     rows = torch.randint(len(own), (config.n_particles,), generator=chance, device=own.device)
     return Learner(
         network,
-        draw_hidden(network, own[rows], chance),
+        draw_hidden(network, own[rows], Chance(chance)),
         tuple(offsets),
         begin_adam((*network.biases, *network.weights), momentum=config.momentum),
     )
@@ -282,11 +291,12 @@ def _run_epoch(
     started = time.monotonic()
     generator = seed_generator(config.seed, learner.epoch, workers.rank, own.device)
     order = torch.randperm(len(own), generator=generator, device=own.device)
+    chance = Chance(generator, config.copies)
     n_refreshed = int(config.refreshed_share * config.n_particles)
     if n_refreshed:
         rows = own[order[:n_refreshed] if len(own) > n_refreshed else order]
         for state, new in zip(
-            learner.particles, draw_hidden(learner.network, rows, generator), strict=True
+            learner.particles, draw_hidden(learner.network, rows, Chance(generator)), strict=True
         ):
             state[: len(rows)] = new
     n_batch = max(1, config.batch_size // workers.count)
@@ -296,7 +306,7 @@ def _run_epoch(
         batch = own[order[step * n_batch : (step + 1) * n_batch]]
         done = learner.adam.n_steps / max(1, config.n_epochs * n_steps - 1)
         rate = config.learning_rate * config.fall**done
-        n_sweeps += _take_step(learner, batch, config, rate, generator, workers)
+        n_sweeps += _take_step(learner, batch, config, rate, chance, workers)
     learner.epoch += 1
     sample = own[order[-_MEASURED:]]
     chain_mean = learner.particles[0].mean(dim=0)
@@ -317,16 +327,23 @@ def _take_step(
     batch: torch.Tensor,
     config: TrainingConfig,
     rate: float,
-    generator: torch.Generator,
+    chance: Chance,
     workers: Workers,
 ) -> int:
     """Move the network once; return the sweeps that the mean field took."""
     network, offsets = learner.network, learner.offsets
     means = infer_means(network, batch, tolerance=config.tolerance, most_sweeps=config.most_sweeps)
-    learner.particles = sweep(
-        network, learner.particles, n_sweeps=config.n_sweeps, generator=generator
-    )
-    data = measure_moments((batch, *means.hidden), offsets)
+    states: States = (batch, *means.hidden)
+    if config.posterior == "sampled" and network.n_layers > 1:
+        states = sweep(
+            network,
+            draw_hidden(network, batch, chance),
+            n_sweeps=config.n_sweeps,
+            chance=chance,
+            is_free=False,
+        )
+    learner.particles = sweep(network, learner.particles, n_sweeps=config.n_sweeps, chance=chance)
+    data = measure_moments(states, offsets)
     model = measure_moments(learner.particles, offsets)
     n_biases = len(network.biases)
     averaged = workers.average(

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 
 from ml.core.errors import ModelError
+from ml.world_model.chance import Chance
 
 Kind = Literal["one_hot", "flag", "number"]
 _ORDER: tuple[Kind, ...] = ("one_hot", "flag", "number")
@@ -203,9 +204,7 @@ def fit_biases(layout: Layout, mean: torch.Tensor) -> torch.Tensor:
     return bias
 
 
-def draw_visible(
-    layout: Layout, field: torch.Tensor, generator: torch.Generator | None
-) -> torch.Tensor:
+def draw_visible(layout: Layout, field: torch.Tensor, chance: Chance) -> torch.Tensor:
     """Draw visible units given their fields.
 
     Parameters
@@ -214,66 +213,69 @@ def draw_visible(
         Of V units.
     field : shape (n, V)
         Natural parameters.
-    generator
-        Of chance, on the field's device.
+    chance
+        Of the draws.
 
     Returns
     -------
     torch.Tensor
         Shape (n, V).
     """
-    drawn = torch.empty_like(field)
+    drawn = torch.zeros_like(field)
     if layout.one_hots:
-        _draw_one_hots(layout, field, drawn, generator)
+        _draw_one_hots(layout, field, drawn, chance)
     flags = field[:, layout.flags]
     if flags.shape[1]:
-        drawn[:, layout.flags] = draw_flags(flags, generator)
+        drawn[:, layout.flags] = draw_flags(flags, chance)
     numbers = field[:, layout.numbers]
     if numbers.shape[1]:
         drawn[:, layout.numbers] = numbers + torch.randn(
-            numbers.shape, generator=generator, dtype=field.dtype, device=field.device
+            numbers.shape, generator=chance.generator, dtype=field.dtype, device=field.device
         )
     return drawn
 
 
-def draw_flags(field: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
+def draw_flags(field: torch.Tensor, chance: Chance) -> torch.Tensor:
     """Draw binary units given their fields, shape (n, units); as floating-point 0 and 1."""
-    uniform = torch.rand(field.shape, generator=generator, dtype=field.dtype, device=field.device)
-    return (uniform < torch.sigmoid(field)).to(field.dtype)
+    uniform = chance.uniforms(len(field), field.shape[1], field)
+    return torch.lt(uniform, torch.sigmoid(field), out=uniform)
 
 
 def _draw_one_hots(
-    layout: Layout, field: torch.Tensor, drawn: torch.Tensor, generator: torch.Generator | None
+    layout: Layout, field: torch.Tensor, drawn: torch.Tensor, chance: Chance
 ) -> None:
     """Write one category per group, by the inverse distribution function of all groups at once."""
-    running, start, last = _list_groups(layout, field.dtype, field.device)
+    running, ends, group_of, start, last = _list_groups(layout, field.dtype, field.device)
     fields = field[:, : layout.flags.start]
-    if float(fields.max() - fields.min()) < _WIDE:
-        weight = torch.exp(fields - fields.max())
+    least, most = torch.aminmax(fields)
+    if float(most - least) < _WIDE:
+        weight = torch.exp(fields - most)
     else:
         # A shared scale would let whole groups vanish.
         weight = torch.cat([torch.softmax(field[:, each], 1) for each in layout.one_hots], dim=1)
     summed = weight @ running
-    uniform = torch.rand(
-        (len(field), len(start)), generator=generator, dtype=field.dtype, device=field.device
-    )
-    threshold = uniform * summed[:, last]
-    is_passed = summed <= threshold.repeat_interleave(last - start + 1, dim=1)
-    passed = (is_passed.to(field.dtype) @ running[:, last]).to(torch.int64)
-    chosen = torch.minimum(start + passed, last)
-    drawn[:, : layout.flags.start] = 0
-    drawn.scatter_(1, chosen, 1.0)
+    threshold = chance.uniforms(len(field), len(start), field)
+    threshold = threshold.mul_(summed.index_select(1, last)).index_select(1, group_of)
+    is_passed = torch.le(summed, threshold, out=threshold)
+    passed = (is_passed @ ends).to(torch.int64)
+    drawn.scatter_(1, torch.minimum(passed.add_(start), last), 1.0)
 
 
 @cache
 def _list_groups(
     layout: Layout, dtype: torch.dtype, device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return the matrix of running sums within groups, and the groups' first and last columns."""
+) -> tuple[torch.Tensor, ...]:
+    """Return what draws of one-hots need.
+
+    The matrix of running sums within groups, its columns of whole groups; each column's group; the
+    groups' first and last columns.
+    """
     running = torch.zeros(layout.flags.start, layout.flags.start, dtype=dtype)
     for columns in layout.one_hots:
         size = columns.stop - columns.start
         running[columns, columns] = torch.ones(size, size, dtype=dtype).triu()
     start = torch.tensor([each.start for each in layout.one_hots])
     last = torch.tensor([each.stop - 1 for each in layout.one_hots])
-    return running.to(device), start.to(device), last.to(device)
+    group_of = torch.repeat_interleave(torch.arange(len(start)), last - start + 1)
+    found = (running, running[:, last].contiguous(), group_of, start, last)
+    return tuple(each.to(device) for each in found)

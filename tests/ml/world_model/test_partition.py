@@ -5,6 +5,7 @@ import torch
 from known_network import SMALL, draw_network
 from oracles.boltzmann import exact_log_partition, exact_probabilities
 
+from ml.world_model.chance import Chance
 from ml.world_model.partition import bound_log_partition, estimate_log_partition
 from ml.world_model.sampling import draw_hidden, sweep
 
@@ -27,8 +28,8 @@ def test_annealing_backwards_from_the_models_own_draws_meets_it(hidden):
     states, chances = exact_probabilities(network)
     generator = torch.Generator().manual_seed(1)
     rows = torch.multinomial(torch.tensor(chances), 200, replacement=True, generator=generator)
-    draws = draw_hidden(network, torch.tensor(states)[rows], generator)
-    draws = sweep(network, draws, n_sweeps=50, generator=generator)
+    draws = draw_hidden(network, torch.tensor(states)[rows], Chance(generator))
+    draws = sweep(network, draws, n_sweeps=50, chance=Chance(generator))
     found = bound_log_partition(network, MEAN, draws, n_steps=1_000)
     assert found.value == pytest.approx(exact_log_partition(network), abs=0.1)
 
