@@ -74,7 +74,7 @@ class TrainingConfig:
     n_particles: int = 512
     n_sweeps: int = 5
     copies: int = 8
-    learning_rate: float = 3e-3
+    learning_rate: float = 1e-2
     last_learning_rate: float = 1e-4
     momentum: float = 0.5
     decay: float = 1e-5
