@@ -19,3 +19,15 @@ def draw_network(scale, hidden=(4, 3), layout=SMALL, seed=0):
     for weight in network.weights:
         weight.normal_(0, scale, generator=generator)
     return network
+
+
+def plant_network(scale=3.0, hidden=(4, 3), seed=4):
+    """Return a network whose units are about even, so that couplings decide what is seen."""
+    network = draw_network(scale, hidden, seed=seed)
+    for layer, bias in enumerate(network.biases):
+        bias.zero_()
+        if layer:
+            bias -= network.weights[layer - 1].sum(dim=0) / 2
+        if layer < network.n_layers:
+            bias -= network.weights[layer].sum(dim=1) / 2
+    return network

@@ -10,7 +10,7 @@ from ml.core.errors import BudgetError
 _SMALLEST_SAMPLE = 2_048
 _SAMPLE_STRIDE = 64
 _SAMPLE_DEVIATIONS = 2.0
-_HIGHEST, _WIDER = 1e12, 8
+_HIGHEST, _WIDER, _NARROWEST = 1e12, 8, 1e-3
 _ROUNDING, _NEAR = 1e-13, 1e-7
 
 
@@ -244,11 +244,11 @@ def _bracket(reward: np.ndarray, cost: np.ndarray, weights: np.ndarray, budget: 
                     f"{budget:.2f}"
                 )
             # The sample was off: beside its bracket, a wider one each time.
-            low, high = high, high + _WIDER * (high - low)
+            low, high = high, high + _WIDER * max(high - low, _NARROWEST * high)
             if not 0 < high < _HIGHEST:
                 high = np.inf
         elif low > 0 and steps.cost + steps.added.sum() <= budget:
-            low, high = max(0.0, low - _WIDER * (high - low)), low
+            low, high = max(0.0, low - _WIDER * max(high - low, _NARROWEST * low)), low
         else:
             return steps
 

@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles.allocation import best_assignment_value, solve_linear_programme
 
+from ml.allocation import budget as budget_module
 from ml.allocation.budget import (
     UNLIMITED,
     assign_actions,
@@ -171,3 +172,18 @@ def test_the_reserve_covers_the_chance_it_is_for():
     spend = (random.random((4_000, n)) < 0.3) @ cost[:, 1]
     assert (spend > (policy * cost).sum() + reserve).mean() < 0.005
     assert reserve < 4 * spend.std()
+
+
+@pytest.mark.parametrize("bracket", [(1.0, 1.0), (0.01, 0.01), (30.0, 30.0), (2.0, 2.0)])
+def test_a_sample_whose_prices_are_one_is_got_away_from(bracket, monkeypatch):
+    random = np.random.default_rng(5)
+    cost = np.column_stack([np.zeros(20_000), np.ones(20_000)])
+    reward = cost * random.lognormal(0, 1, (20_000, 1))
+    expected = assign_actions(reward, cost, None, budget=5_000.0)
+    monkeypatch.setattr(budget_module, "_guess", lambda *_: bracket)
+    found = assign_actions(reward, cost, None, budget=5_000.0)
+    assert (found.chosen == expected.chosen).all()
+    # Equal efficiencies: every price in the sample is the same.
+    reward = cost * 2.0
+    found = assign_actions(reward, cost, None, budget=5_000.0)
+    assert found.cost == 5_000

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from known_network import SMALL, draw_network
+from known_network import SMALL, draw_network, plant_network
 from oracles.boltzmann import exact_free_energy, exact_log_partition, exact_probabilities
 
 from ml.core.errors import ModelError
@@ -29,14 +29,7 @@ CONFIG = TrainingConfig(
 @pytest.fixture(scope="module")
 def planted():
     """A machine of strong couplings, its states with probabilities, and rows drawn from it."""
-    network = draw_network(3.0, seed=4)
-    for layer, bias in enumerate(network.biases):
-        # Units about even, so that couplings decide.
-        bias.zero_()
-        if layer:
-            bias -= network.weights[layer - 1].sum(dim=0) / 2
-        if layer < network.n_layers:
-            bias -= network.weights[layer].sum(dim=1) / 2
+    network = plant_network()
     states, chances = exact_probabilities(network)
     rows = np.random.default_rng(1).choice(len(states), 20_000, p=chances)
     return states, chances, torch.tensor(states[rows], dtype=torch.float32)
