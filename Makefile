@@ -33,7 +33,7 @@ STAMP := $(VENV)/.installed
 LIFTLOOP := LIFTLOOP_HOME=$(abspath $(HOME_DIR)) OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m orchestration.commands
 
 .DEFAULT_GOAL := help
-.PHONY: help install nightly approve recalibrate rollback freeze unfreeze validate restore erase plan-exploration world loop study-gate study-drift study-forward study-pacing study-deciding study-effects bench test test-slow check fix ui clean
+.PHONY: help install nightly approve recalibrate rollback freeze unfreeze validate restore erase plan-exploration world loop study-gate study-drift study-forward study-pacing study-deciding study-effects study-three-in-one bench test test-slow check fix ui clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -101,12 +101,16 @@ study-forward: $(STAMP) ## One-step policy values against living by eight polici
 study-effects: $(STAMP) ## Judge selected heads against the truth (SEEDS=20; CAUSALML=its python)
 	@OMP_NUM_THREADS=1 POLARS_MAX_THREADS=1 $(BIN)/python -W ignore -m benchmarks.studies.effects $(if $(SEEDS),--seeds $(SEEDS)) $(if $(CAUSALML),--peers --causalml '$(CAUSALML)')
 
+study-three-in-one: $(STAMP) ## World models' adapters against the truth (SEEDS=20 CUSTOMERS=256 QUICK=1)
+	@OMP_NUM_THREADS=1 POLARS_MAX_THREADS=1 $(BIN)/python -W ignore -m benchmarks.studies.three_in_one $(if $(SEEDS),--seeds $(SEEDS)) $(if $(CUSTOMERS),--customers $(CUSTOMERS)) $(if $(QUICK),--quick)
+
 bench: $(STAMP) ## Measure speed (benchmarks/performance; CAUSALML=, OBP=, LP=their pythons); results: benchmarks/RESULTS.md
 	@$(BIN)/python -m benchmarks.performance.world
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.performance.uplift $(if $(CAUSALML),--causalml '$(CAUSALML)')
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.performance.ope $(if $(OBP),--obp '$(OBP)')
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.performance.allocation $(if $(LP),--lp '$(LP)')
 	@$(BIN)/python -m benchmarks.performance.streamed
+	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.performance.world_model
 
 test: $(STAMP) ## Run the tests, two files at a time
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,15 +17,8 @@ from ml.world_model.prediction import PredictionConfig, fit_prediction
 from ml.world_model.training import seed_generator
 
 FLOOR = 0.02
-_FOREST_ROWS, _FOREST_TREES = 20_000, 200
-_TREES = {
-    "n_estimators": 200,
-    "learning_rate": 0.05,
-    "num_leaves": 15,
-    "min_child_samples": 200,
-    "n_jobs": 1,
-    "verbose": -1,
-}
+N_TREES = 200
+_FOREST_ROWS = 20_000
 _TARNET_EPOCHS, _TARNET_BATCH = 8, 1024
 
 
@@ -33,7 +27,7 @@ class Log:
     """Rows of all consumer-days.
 
     ``state`` (n, d), ``others`` (n, q) today's other actions, ``action`` and ``outcome`` (n,) 0 or
-    1, ``propensity`` (n,), ``customer`` (n,).
+    1, ``propensity`` (n,), ``customer`` (n,); ``n_trees`` is how many a contender's forest has.
     """
 
     state: np.ndarray
@@ -42,6 +36,7 @@ class Log:
     outcome: np.ndarray
     propensity: np.ndarray
     customer: np.ndarray
+    n_trees: int = N_TREES
 
     @property
     def inputs(self) -> np.ndarray:
@@ -122,9 +117,22 @@ def _cross_fit(log: Log, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return expected[0], expected[1]
 
 
+def _grow(log: Log, seed: int) -> dict[str, Any]:
+    """Return the settings of boosted trees, the same for all contenders."""
+    return {
+        "n_estimators": log.n_trees,
+        "learning_rate": 0.05 * N_TREES / log.n_trees,
+        "num_leaves": 15,
+        "min_child_samples": 200,
+        "n_jobs": 1,
+        "verbose": -1,
+        "random_state": seed,
+    }
+
+
 def _fit_s(log: Log, seed: int) -> np.ndarray:
     inputs = log.inputs
-    model = LGBMClassifier(random_state=seed, **_TREES)
+    model = LGBMClassifier(**_grow(log, seed))
     model.fit(np.column_stack([inputs, log.action]), log.outcome)
     chances = [
         model.predict_proba(np.column_stack([inputs, np.full(len(inputs), taken)]))[:, 1]
@@ -137,14 +145,14 @@ def _fit_t(log: Log, seed: int) -> np.ndarray:
     inputs, chances = log.inputs, []
     for taken in (1, 0):
         rows = log.action == taken
-        model = LGBMClassifier(random_state=seed, **_TREES).fit(inputs[rows], log.outcome[rows])
+        model = LGBMClassifier(**_grow(log, seed)).fit(inputs[rows], log.outcome[rows])
         chances.append(model.predict_proba(inputs)[:, 1])
     return np.asarray(chances[0] - chances[1])
 
 
 def _fit_x(log: Log, seed: int) -> np.ndarray:
     model = XLearner(
-        models=LGBMRegressor(random_state=seed, **_TREES),
+        models=LGBMRegressor(**_grow(log, seed)),
         propensity_model=Known(),
     )
     model.fit(log.outcome, log.action, X=log.inputs)
@@ -154,8 +162,8 @@ def _fit_x(log: Log, seed: int) -> np.ndarray:
 def _fit_dr(log: Log, seed: int) -> np.ndarray:
     model = DRLearner(
         model_propensity=Known(),
-        model_regression=LGBMRegressor(random_state=seed, **_TREES),
-        model_final=LGBMRegressor(random_state=seed, **_TREES),
+        model_regression=LGBMRegressor(**_grow(log, seed)),
+        model_final=LGBMRegressor(**_grow(log, seed)),
         cv=2,
         random_state=seed,
     )
@@ -167,10 +175,10 @@ def _fit_forest(log: Log, seed: int) -> np.ndarray:
     rows = np.random.default_rng(seed).permutation(len(log.action))[:_FOREST_ROWS]
     inputs = log.inputs
     model = CausalForestDML(
-        model_y=LGBMRegressor(random_state=seed, **_TREES),
+        model_y=LGBMRegressor(**_grow(log, seed)),
         model_t=Known(),
         discrete_treatment=True,
-        n_estimators=_FOREST_TREES,
+        n_estimators=log.n_trees,
         min_samples_leaf=5,
         cv=2,
         n_jobs=1,

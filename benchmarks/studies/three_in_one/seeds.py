@@ -6,7 +6,7 @@ import torch
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from benchmarks.studies.three_in_one.effect_contenders import Log, estimate_all
+from benchmarks.studies.three_in_one.effect_contenders import N_TREES, Log, estimate_all
 from benchmarks.studies.three_in_one.states import TEST, Seen, flatten, see_world
 from ml.world_model.prediction import PredictionConfig, fit_prediction
 from ml.world_model.training import TrainingConfig
@@ -37,7 +37,7 @@ def run_seed(seed: int, world: str, n_customers: int, is_quick: bool) -> pl.Data
     seen = see_world(world, seed, n_customers, _QUICK_TRAINING if is_quick else _TRAINING)
     rows = [("auc", *each) for each in _predict(seen, seed)]
     if world != PUBLISHED:
-        rows += _compare_effects(seen, seed)
+        rows += _compare_effects(seen, seed, n_trees=20 if is_quick else N_TREES)
     return pl.DataFrame(
         rows, schema=["part", "subject", "contender", "value"], orient="row"
     ).with_columns(pl.lit(seed).alias("seed"))
@@ -75,7 +75,7 @@ def _predict(seen: Seen, seed: int) -> list[tuple[str, str, float]]:
     return found
 
 
-def _compare_effects(seen: Seen, seed: int) -> list[tuple[str, str, str, float]]:
+def _compare_effects(seen: Seen, seed: int, n_trees: int) -> list[tuple[str, str, str, float]]:
     """Return errors, ranks and biases of every estimator, with and without history."""
     history, truth, found = seen.history, seen.truth, []
     shape = history.push.shape
@@ -106,6 +106,7 @@ def _compare_effects(seen: Seen, seed: int) -> list[tuple[str, str, str, float]]
                 flatten(outcome, _EVERY).astype(float),
                 known,
                 flatten(seen.customer, _EVERY),
+                n_trees,
             )
             for name, estimate in estimate_all(log, seed).items():
                 contender = f"{name}_raw" if label == "raw" else name
