@@ -278,7 +278,7 @@ class WorldConfig:
     """
 
     name: str = "bakery"
-    version: int = 2
+    version: int = 3
     seed: int = 7
     n_customers: int = 20_000
     first_date: date = date(2026, 1, 5)

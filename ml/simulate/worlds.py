@@ -39,7 +39,7 @@ def _act_on_ticket(offer: Offer) -> Offer:
 BAKERY_PLAIN = replace(
     BAKERY,
     name="bakery_plain",
-    version=1,
+    version=2,
     offers=tuple(_act_on_ticket(offer) for offer in OFFERS),
     demand=replace(
         BAKERY.demand,
@@ -55,7 +55,7 @@ BAKERY_PLAIN = replace(
 
 SPARSE_TOKENS = WorldConfig(
     name="sparse_tokens",
-    version=1,
+    version=2,
     n_customers=10_000,
     joining_share=0.0,
     warm_start_days=7,

@@ -25,6 +25,16 @@ class Workers:
         parts = torch.split(flat, [each.numel() for each in tensors])
         return [part.view_as(each) for part, each in zip(parts, tensors, strict=True)]
 
+    def agree(self, number: int) -> bool:
+        """Return whether every worker has the same number."""
+        if self.count == 1:
+            return True
+        both = torch.tensor([number, -number])
+        if torch.cuda.is_available():
+            both = both.cuda()
+        distributed.all_reduce(both, op=distributed.ReduceOp.MAX)
+        return int(both[0]) == -int(both[1])
+
     def share(self, rows: torch.Tensor) -> torch.Tensor:
         """Return this worker's rows; every worker has as many."""
         n_each = len(rows) // self.count

@@ -56,7 +56,8 @@ class _Trunk(torch.nn.Module):
             ]
         self.body = torch.nn.Sequential(*layers)
         self.base = torch.nn.Linear(sizes[-1], n_outcomes)
-        self.effect = torch.nn.Linear(sizes[-1], n_outcomes * n_actions)
+        # Zeros at first: what actions add is learned, not left over from the beginning.
+        self.effect = torch.nn.Linear(sizes[-1], n_outcomes * max(1, n_actions))
         torch.nn.init.zeros_(self.effect.weight)
         torch.nn.init.zeros_(self.effect.bias)
         self.shape = (n_outcomes, n_actions)

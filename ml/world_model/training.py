@@ -174,14 +174,20 @@ def train_network(
     Raises
     ------
     ModelError
-        If rows are missing, don't fit the layout or are not numbers.
+        If rows are missing, don't fit the layout or are not numbers; or checkpoints are of another
+        training, or of different epochs for different workers.
     """
     _check(visible, layout)
     data_mean = visible.mean(dim=0)
     own = workers.share(visible)
     folder = None if checkpoints is None else checkpoints / f"worker-{workers.rank}"
-    identity = _identify(config, data_mean, len(visible), workers)
+    identity = _identify(config, data_mean, len(visible), begin, workers)
     kept = read_progress(folder, identity) if folder else None
+    if not workers.agree(0 if kept is None else kept.epoch):
+        raise ModelError(
+            f"{checkpoints}: the workers' checkpoints are of different epochs, as after a kill "
+            "while they were written; remove the folder to begin anew"
+        )
     if kept is None:
         learner, curve = _begin(own, layout, config, data_mean, begin, workers), []
     else:
@@ -235,11 +241,17 @@ def _check(visible: torch.Tensor, layout: Layout) -> None:
 
 
 def _identify(
-    config: TrainingConfig, data_mean: torch.Tensor, n_rows: int, workers: Workers
+    config: TrainingConfig,
+    data_mean: torch.Tensor,
+    n_rows: int,
+    begin: Network | None,
+    workers: Workers,
 ) -> str:
-    """Return what a checkpoint must be of: settings, rows and number of workers."""
-    digest = hashlib.sha256(data_mean.double().cpu().numpy().tobytes()).hexdigest()[:16]
-    return f"{config} {n_rows} {digest} {workers.count}"
+    """Return what a checkpoint must be of: settings, rows, beginning and number of workers."""
+    digest = hashlib.sha256()
+    for tensor in (data_mean, *(() if begin is None else (*begin.biases, *begin.weights))):
+        digest.update(tensor.double().cpu().numpy().tobytes())
+    return f"{config} {n_rows} {digest.hexdigest()[:16]} {workers.count}"
 
 
 def _begin(
@@ -294,11 +306,10 @@ def _run_epoch(
     chance = Chance(generator, config.copies)
     n_refreshed = int(config.refreshed_share * config.n_particles)
     if n_refreshed:
-        rows = own[order[:n_refreshed] if len(own) > n_refreshed else order]
-        for state, new in zip(
-            learner.particles, draw_hidden(learner.network, rows, Chance(generator)), strict=True
-        ):
-            state[: len(rows)] = new
+        begun = draw_hidden(learner.network, own[order[:n_refreshed]], Chance(generator))
+        place = torch.randperm(config.n_particles, generator=generator, device=own.device)
+        for state, new in zip(learner.particles, begun, strict=True):
+            state[place[: len(new)]] = new
     n_batch = max(1, config.batch_size // workers.count)
     n_steps = max(1, len(own) // n_batch)
     n_sweeps = 0

@@ -107,6 +107,8 @@ def _train_with_others(rank, count, port, rows, queue):
     from ml.world_model.parallel import join_workers
 
     with join_workers() as workers:
+        assert workers.agree(7)
+        assert not workers.agree(rank)
         done = train_network(
             torch.tensor(rows), SMALL, replace(CONFIG, n_epochs=8), workers=workers
         )
