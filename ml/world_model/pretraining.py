@@ -2,7 +2,8 @@
 
 In the deep machine a hidden layer hears from both sides; alone it hears from one. So the lowest
 layer is trained with two copies of what is below, the highest with two copies of itself, layers
-between with both, and their weights halved (Salakhutdinov and Hinton 2009, section 3.1).
+between with both; a copy's weights are the machine's own (Salakhutdinov and Hinton 2009, section
+3.1, where an undirected pair with doubled weights is halved afterwards).
 """
 
 from collections.abc import Callable
@@ -69,12 +70,11 @@ def pretrain_network(
     for layer in range(1, n_layers + 1):
         copies = (2 if layer < n_layers else 1, 2 if layer > 1 else 1)
         half = _train_half(rows, below, copies, layer, config, n_epochs, progress)
-        is_between = copies == (2, 2)
-        network.weights[layer - 1].copy_(half.weight / 2 if is_between else half.weight)
+        network.weights[layer - 1].copy_(half.weight)
         if layer == 1:
             network.biases[0].copy_(half.below_bias)
         # A hidden layer's bias is what both of its halves found, on average.
-        share = 0.5 if 1 <= layer < n_layers else 1.0
+        share = 0.5 if layer < n_layers else 1.0
         network.biases[layer].add_(half.above_bias, alpha=share)
         if layer > 1:
             network.biases[layer - 1].add_(half.below_bias, alpha=0.5)

@@ -99,6 +99,13 @@ def test_pretraining_begins_nearer_to_the_data_than_chance(rows):
     assert likelihood(done) > likelihood(begun) - 0.02
 
 
+def test_every_layer_of_three_is_pretrained(rows):
+    begun = pretrain_network(rows, SMALL, replace(CONFIG, hidden=(4, 4, 3)), n_epochs=6)
+    assert begun.sizes == (7, 4, 4, 3)
+    assert all(float(weight.abs().mean()) > 0.1 for weight in begun.weights)
+    assert all(spread > 0.05 for spread in measure_spreads(begun, rows))
+
+
 def test_sampling_the_posterior_trains_a_network_too(rows):
     done = train_network(rows, SMALL, replace(CONFIG, posterior="sampled", n_epochs=10))
     assert done.curve[-1].moment_error < 0.08
