@@ -7,10 +7,10 @@ from ml.core.errors import NotBuiltError
 
 @dg.asset(group_name="learn", kinds={"torch"}, pool="gpu")
 def world_model(context: dg.AssetExecutionContext) -> None:
-    """Train the Deep Boltzmann Machine over customer-days: not wired yet, in no job."""
+    """Train the Deep Boltzmann Machine over customer-days: not built yet, in no job."""
     raise NotBuiltError(
-        "the world model is not wired into the loop yet: heads use raw features, and nothing "
-        "depends on it; ml/world_model trains one by hand"
+        "the world model is not built yet: heads use raw features, and nothing "
+        "depends on it; ml/world_model is a library so far"
     )
 
 
