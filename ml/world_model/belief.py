@@ -5,7 +5,7 @@ import torch
 
 from ml.world_model.network import Network, infer_means
 
-_ROWS = 16_384
+_ROWS = 1_024
 
 
 @torch.no_grad()
@@ -39,7 +39,10 @@ def infer_belief(
             tolerance=tolerance,
             most_sweeps=most_sweeps,
         )
-        belief[start : start + _ROWS] = torch.cat(means.hidden, dim=1).cpu().numpy()
+        end = 0
+        for mean in means.hidden:
+            begin, end = end, end + mean.shape[1]
+            belief[start : start + _ROWS, begin:end] = mean.cpu().numpy()
     return belief
 
 

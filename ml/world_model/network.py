@@ -144,9 +144,9 @@ def infer_means(
         for layer in odd_first:
             means[layer - 1] = _infer_layer(network, layer, drive, means, damping)
         n_sweeps += 1
-        change = torch.stack(
-            [(new - old).abs().amax(dim=1) for new, old in zip(means, before, strict=True)]
-        ).amax(dim=0)
+        change = (means[0] - before[0]).abs_().amax(dim=1)
+        for new, old in zip(means[1:], before[1:], strict=True):
+            torch.maximum(change, (new - old).abs_().amax(dim=1), out=change)
     return Means(tuple(means), n_sweeps, change)
 
 
