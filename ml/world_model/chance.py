@@ -1,8 +1,9 @@
-"""Uniform numbers for many chains, few of them drawn."""
+"""Chance: generators, and uniform numbers for many chains, few of them drawn."""
 
 from dataclasses import dataclass
 from functools import cache
 
+import numpy as np
 import torch
 
 
@@ -12,7 +13,7 @@ class Chance:
 
     With ``copies`` above 1 so many rows share their uniforms, turned by equal steps around the unit
     circle (Cranley and Patterson 1976): each row's are uniform, so each chain is drawn as it should
-    be, and the mean over chains varies less, not more; but rows are no longer independent.
+    be; but rows are no longer independent.
     """
 
     generator: torch.Generator | None = None
@@ -28,6 +29,12 @@ class Chance:
             return drawn
         turns = _list_turns(self.copies, like.dtype, like.device)
         return (drawn + turns).frac_().view(-1, n_columns)[:n_rows]
+
+
+def seed_generator(seed: int, epoch: int, worker: int, device: torch.device) -> torch.Generator:
+    """Return a generator for an epoch, below 0 what comes before training, and a worker."""
+    mixed = np.random.SeedSequence([seed, epoch % 2**32, worker]).generate_state(1, np.uint64)
+    return torch.Generator(device).manual_seed(int(mixed[0] >> 1))
 
 
 @cache

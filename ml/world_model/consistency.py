@@ -56,7 +56,7 @@ def score_block(network: Network, visible: np.ndarray, block: Block) -> LogOdds:
     Returns
     -------
     LogOdds
-        In nats; mean-field free energies, so a few thousandths off the exact ones.
+        In nats; exact but for what the mean field's free energies are above the exact ones.
 
     Raises
     ------

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from ml.core.errors import ModelError
 from ml.world_model.network import Network
-from ml.world_model.visible import read_layout
+from ml.world_model.visible import Layout, read_layout
 
 TENSORS, DESCRIPTION = "network.safetensors", "network.json"
 _FORMAT = 1
@@ -87,7 +87,7 @@ def name_tensors(network: Network) -> dict[str, torch.Tensor]:
     }
 
 
-def pick_network(tensors: Mapping[str, torch.Tensor], layout: Any, n_layers: int) -> Network:
+def pick_network(tensors: Mapping[str, torch.Tensor], layout: Layout, n_layers: int) -> Network:
     """Return the network that ``name_tensors`` named."""
     return Network(
         layout,

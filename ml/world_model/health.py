@@ -37,8 +37,7 @@ def measure_spreads(network: Network, rows: torch.Tensor) -> tuple[float, ...]:
 
     A layer whose units hardly move says nothing about a row, though none of them be dead.
     """
-    means = infer_means(network, rows).hidden
-    return tuple(float(mean.std(dim=0).median()) for mean in means)
+    return tuple(_spread(mean) for mean in infer_means(network, rows).hidden)
 
 
 def drop_unused_layers(network: Network, rows: torch.Tensor) -> tuple[Network, int]:
@@ -59,12 +58,12 @@ def drop_unused_layers(network: Network, rows: torch.Tensor) -> tuple[Network, i
     tuple
         Network of at least one hidden layer; layers dropped.
     """
-    spreads = measure_spreads(network, rows)
-    unused = [layer for layer in range(1, network.n_layers) if spreads[layer] < LEAST_SPREAD]
+    means = infer_means(network, rows).hidden
+    unused = [layer for layer in range(1, network.n_layers) if _spread(means[layer]) < LEAST_SPREAD]
     if not unused:
         return network, 0
     kept = unused[0]
-    above = infer_means(network, rows).hidden[kept].mean(dim=0)
+    above = means[kept].mean(dim=0)
     biases = list(network.biases[: kept + 1])
     biases[kept] = biases[kept] + network.weights[kept] @ above
     shorter = replace(network, biases=tuple(biases), weights=network.weights[:kept])
@@ -102,7 +101,7 @@ def check_health(
         Gate("dead_share", float((every < _DEAD).float().mean()), _MOST_DEAD),
         Gate("saturated_share", float((every > 1 - _DEAD).float().mean()), _MOST_DEAD),
         *(
-            Gate(f"spread_hidden_{layer}", float(mean.std(dim=0).median()), LEAST_SPREAD, True)
+            Gate(f"spread_hidden_{layer}", _spread(mean), LEAST_SPREAD, True)
             for layer, mean in enumerate(means.hidden, start=1)
         ),
         Gate("chain_rms", float(scores.pow(2).mean().sqrt()), _MOST_RMS),
@@ -153,3 +152,8 @@ def score_chains(trained: Trained, rows: torch.Tensor, *, seed: int = 0) -> torc
     variance = variances[0] + variances[1]
     varies = variance > 0
     return (differences[0] + differences[1])[varies] / variance[varies].sqrt()
+
+
+def _spread(mean: torch.Tensor) -> float:
+    """Return the median, over units, of their means' standard deviation over rows."""
+    return float(mean.std(dim=0).median())

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from ml.core.errors import ModelError
-from ml.world_model.training import seed_generator
+from ml.world_model.chance import seed_generator
 
 Kind = Literal["binary", "number"]
 _LEAST_SCALE = 0.25
@@ -24,7 +24,7 @@ _ROWS = 65_536
 
 @dataclass(frozen=True, kw_only=True)
 class PredictionConfig:
-    """How an adapter is fitted; the sizes and rates are those published, but the epochs.
+    """How an adapter is fitted; sizes and dropout are those published, batches are larger.
 
     ``effect_decay`` shrinks the variable part of what actions add; ``patience`` is in epochs
     without a better loss on the customers that are held out, a ``validation_share`` of all.
@@ -101,7 +101,7 @@ class PredictionAdapter:
                     (_to_tensor(state[i : i + _ROWS]) - self.means) / self.scales,
                     _to_tensor(actions[i : i + _ROWS]),
                 ).numpy()
-                for i in range(0, len(state), _ROWS)
+                for i in range(0, max(1, len(state)), _ROWS)
             ]
         )
         found = {}

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import torch
 
-from ml.world_model.chance import Chance
+from ml.world_model.chance import Chance, seed_generator
 from ml.world_model.network import Network, empty_network
-from ml.world_model.steps import begin_adam, move
-from ml.world_model.training import TrainingConfig, measure_moments, seed_generator
+from ml.world_model.steps import begin_adam, measure_moments, move
+from ml.world_model.training import TrainingConfig
 from ml.world_model.visible import Group, Layout, draw_flags, draw_visible, fit_biases
 
 

@@ -1,5 +1,6 @@
-"""Steps uphill: Adam, and how a centred step moves uncentred biases."""
+"""Steps uphill: moments, Adam, and how a centred step moves uncentred biases."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,6 +8,34 @@ from dataclasses import dataclass
 import torch
 
 _SECOND_DECAY, _SMALLEST = 0.999, 1e-8
+
+
+def measure_moments(
+    states: Sequence[torch.Tensor], offsets: Sequence[torch.Tensor]
+) -> tuple[torch.Tensor, ...]:
+    """Return the means over rows of (x - m) of each layer, then of (x - m)(y - m)' of neighbours.
+
+    Their difference between data and model is the gradient of the bound by centred biases and by
+    weights.
+
+    Parameters
+    ----------
+    states
+        L + 1 tensors of shape (n, units): states, or data with mean-field means.
+    offsets
+        L + 1 tensors of shape (units,).
+
+    Returns
+    -------
+    tuple
+        L + 1 tensors of shape (units,), then L of shape (units below, units above).
+    """
+    centred = [state - offset for state, offset in zip(states, offsets, strict=True)]
+    n = len(states[0])
+    return (
+        *(each.mean(dim=0) for each in centred),
+        *(below.T @ above / n for below, above in itertools.pairwise(centred)),
+    )
 
 
 @dataclass

@@ -5,7 +5,6 @@ the variational bound is the difference of <(x - m)(y - m)'> between data and ch
 """
 
 import hashlib
-import itertools
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -13,17 +12,16 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
 
 from ml.core.errors import ModelError
-from ml.world_model.chance import Chance
+from ml.world_model.chance import Chance, seed_generator
 from ml.world_model.checkpoints import Progress, read_progress, write_progress
 from ml.world_model.files import name_tensors, pick_network
 from ml.world_model.network import Network, States, empty_network, free_energy, infer_means
 from ml.world_model.parallel import ALONE, Workers
 from ml.world_model.sampling import draw_hidden, sweep
-from ml.world_model.steps import Adam, begin_adam, move
+from ml.world_model.steps import Adam, begin_adam, measure_moments, move
 from ml.world_model.visible import Layout, fit_biases
 
 _MEASURED = 4_096
@@ -204,32 +202,6 @@ def train_network(
     return Trained(learner.network, learner.particles, data_mean, tuple(curve))
 
 
-def measure_moments(states: Sequence[torch.Tensor], offsets: Sequence[torch.Tensor]) -> States:
-    """Return the means over rows of (x - m) of each layer, then of (x - m)(y - m)' of neighbours.
-
-    Their difference between data and model is the gradient of the bound by centred biases and by
-    weights.
-
-    Parameters
-    ----------
-    states
-        L + 1 tensors of shape (n, units): states, or data with mean-field means.
-    offsets
-        L + 1 tensors of shape (units,).
-
-    Returns
-    -------
-    States
-        L + 1 tensors of shape (units,), then L of shape (units below, units above).
-    """
-    centred = [state - offset for state, offset in zip(states, offsets, strict=True)]
-    n = len(states[0])
-    return (
-        *(each.mean(dim=0) for each in centred),
-        *(below.T @ above / n for below, above in itertools.pairwise(centred)),
-    )
-
-
 def _check(visible: torch.Tensor, layout: Layout) -> None:
     if visible.dim() != 2 or visible.shape[1] != layout.n_units:
         raise ModelError(f"rows have shape {tuple(visible.shape)}, not (n, {layout.n_units})")
@@ -368,12 +340,6 @@ def _take_step(
     for offset, shift in zip(offsets[1:], shifts, strict=True):
         offset.add_(shift, alpha=config.centring)
     return means.n_sweeps
-
-
-def seed_generator(seed: int, epoch: int, worker: int, device: torch.device) -> torch.Generator:
-    """Return a generator for an epoch, below 0 what comes before training, and a worker."""
-    mixed = np.random.SeedSequence([seed, epoch % 2**32, worker]).generate_state(1, np.uint64)
-    return torch.Generator(device).manual_seed(int(mixed[0] >> 1))
 
 
 def _keep(learner: Learner, curve: Sequence[Epoch]) -> Progress:

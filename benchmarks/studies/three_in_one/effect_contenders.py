@@ -12,9 +12,9 @@ from econml.metalearners import XLearner
 from lightgbm import LGBMClassifier, LGBMRegressor
 from sklearn.base import BaseEstimator, ClassifierMixin
 
+from ml.world_model.chance import seed_generator
 from ml.world_model.counterfactual import Residuals, fit_counterfactual
 from ml.world_model.prediction import PredictionConfig, fit_prediction
-from ml.world_model.training import seed_generator
 
 FLOOR = 0.02
 N_TREES = 200

@@ -16,7 +16,7 @@ from scipy.stats import spearmanr
 
 from ml.core.errors import ModelError
 from ml.world_model.network import empty_network, energy, free_energy, infer_means
-from ml.world_model.training import measure_moments
+from ml.world_model.steps import measure_moments
 from ml.world_model.visible import Group, Layout
 
 
