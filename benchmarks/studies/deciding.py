@@ -100,7 +100,7 @@ class _Pipeline:
         chances = marts.actions.spread_lists(
             night.assignments["eligible_actions"], night.assignments["eligible_propensities"]
         )
-        best = _optimise(contexts, scores, self.policy, self.programme)
+        best = optimise_night(contexts, scores, self.policy, self.programme)
         value = np.where(scores.allowed, scores.reward, 0.0)
         self.predicted.append(float((chances * value).sum()))
         self.optimal.append(float((best * value).sum()))
@@ -186,10 +186,25 @@ def _share(contender: _Pipeline) -> float:
     return sum(contender.predicted) / sum(contender.optimal)
 
 
-def _optimise(
+def optimise_night(
     contexts: Contexts, scores: Scores, policy: BudgetedPolicy, programme: Programme
 ) -> np.ndarray:
-    """Return the night's exact optimum, all customers known, exploration included; (n, K)."""
+    """Return a night's exact optimum, everybody known, evaluation's customers too.
+
+    Parameters
+    ----------
+    contexts, scores
+        Of the night's customers.
+    policy
+        Its floor of exploration is kept; its cut is not used.
+    programme
+        Budget and limits, per decision.
+
+    Returns
+    -------
+    np.ndarray
+        Shape (n, K), exploration included.
+    """
     n, floor = contexts.n_customers, policy.floor
     weights = 1 - floor * contexts.eligible.sum(axis=1)
     limits = list_limits(
@@ -216,7 +231,7 @@ def _optimise(
 
 
 def _spend_exactly(contexts: Contexts, scores: Scores, night: _Night) -> np.ndarray:
-    return _optimise(contexts, scores, night.policy, night.programme)
+    return optimise_night(contexts, scores, night.policy, night.programme)
 
 
 def _rank_by_value(contexts: Contexts, scores: Scores, night: _Night) -> np.ndarray:

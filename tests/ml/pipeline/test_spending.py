@@ -9,8 +9,7 @@ import polars as pl
 import pytest
 from known_log import ACTIONS, EVENLY, PROGRAMME, make_rows
 
-from ml.allocation.budget import exploration_cost
-from ml.allocation.dual import solve_limits
+from benchmarks.studies.deciding import optimise_night
 from ml.core.actions import ActionSet
 from ml.core.contexts import build_contexts
 from ml.core.errors import BudgetError, ContractError
@@ -20,7 +19,7 @@ from ml.pipeline.decide import decide_night
 from ml.pipeline.learn import freeze_cut
 from ml.pipeline.policies import ExplorationOnly
 from ml.pipeline.policy_files import load_policy, save_policy
-from ml.pipeline.spending import check_limits, list_limits, measure_use, spend
+from ml.pipeline.spending import check_limits, spend
 
 NIGHT = date(2026, 3, 2)
 FEW = LimitRule(name="few coupons", measure="offers", families=("coupon",), most_per_decision=0.15)
@@ -154,23 +153,7 @@ def test_a_large_nights_promise_is_the_exact_optimums(candidate):
     )
     contexts = build_contexts(decided, programme=programme, actions=ACTIONS)
     scores = candidate.scorer.score(contexts)
-    left = []
-    for limit in list_limits(
-        programme.limits, ACTIONS, n_decisions=n, budget=programme.budget_per_decision * n
-    ):
-        use = measure_use(limit, scores, contexts)
-        explored = exploration_cost(use, contexts.eligible, floor=candidate.floor).sum()
-        left.append(replace(limit, most=limit.most - explored))
-    # Everybody known, the evaluation's customers too: what no night may do.
-    cut = solve_limits(
-        scores.reward,
-        scores.cost_effect,
-        scores.allowed,
-        left,
-        segment=contexts.lifecycle_index,
-        weights=1 - candidate.floor * contexts.eligible.sum(axis=1),
-    )
-    best = replace(candidate, cut=cut).mix(scores, contexts)
+    best = optimise_night(contexts, scores, candidate, programme)
     chances = ACTIONS.spread_lists(
         night.assignments["eligible_actions"], night.assignments["eligible_propensities"]
     )
