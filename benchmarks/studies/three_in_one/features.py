@@ -9,13 +9,13 @@ from ml.world_model.visible import Group, Layout
 
 N_LAGS = 4
 LAGGED = ("visit", "purchase", "coupon", "campaign", "push")
-_WITHIN, _AT_LEAST = (7, 14, 30), (5, 10, 30)
+COUNTED = ("visit", "purchase")
+WITHIN, AT_LEAST = (7, 14, 30), (5, 10, 30)
 _MONTHS, _WEEKDAYS = 12, 7
 
 
 def make_layout(n_stores: int, n_lags: int = N_LAGS) -> Layout:
     """Return the layout: 39 units of one-hots, then loyalty, states and lags as flags."""
-    counted = ("visit", "purchase")
     return Layout(
         (
             Group("store", "one_hot", tuple(map(str, range(n_stores)))),
@@ -24,8 +24,8 @@ def make_layout(n_stores: int, n_lags: int = N_LAGS) -> Layout:
             Group("month", "one_hot", tuple(str(month + 1) for month in range(_MONTHS))),
             Group("weekday", "one_hot", tuple(map(str, range(_WEEKDAYS)))),
             Group("loyalty", "flag"),
-            *(Group(f"{name}_within_{n}d", "flag") for name in counted for n in _WITHIN),
-            *(Group(f"{name}s_at_least_{n}", "flag") for name in counted for n in _AT_LEAST),
+            *(Group(f"{name}_within_{n}d", "flag") for name in COUNTED for n in WITHIN),
+            *(Group(f"{name}s_at_least_{n}", "flag") for name in COUNTED for n in AT_LEAST),
             *(
                 Group(f"{name}_lag_{lag}", "flag")
                 for name in LAGGED
@@ -67,14 +67,15 @@ def list_visible(
         _repeat(traits.loyalty[:, None], n_days),
     ]
     recent = (history.days_since_visit, history.days_since_purchase)
-    parts += [np.stack([since < limit for limit in _WITHIN], axis=2) for since in recent]
+    parts += [np.stack([since < limit for limit in WITHIN], axis=2) for since in recent]
     for happened in (history.visits, history.purchases):
         before = np.cumsum(happened, axis=0, dtype=np.int32) - happened
-        parts.append(np.stack([before >= limit for limit in _AT_LEAST], axis=2))
+        parts.append(np.stack([before >= limit for limit in AT_LEAST], axis=2))
     lagged = (history.visits, history.purchases, history.coupon, history.campaign, history.push)
     parts += [
         np.stack([_lag(happened, lag) for lag in range(1, n_lags + 1)], axis=2)
         for happened in lagged
+        if n_lags
     ]
     return np.concatenate([part.astype(np.uint8) for part in parts], axis=2)
 

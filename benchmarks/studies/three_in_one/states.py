@@ -15,6 +15,7 @@ from ml.simulate.purchase_world import (
     simulate_purchases,
 )
 from ml.world_model.belief import infer_belief
+from ml.world_model.network import Network
 from ml.world_model.training import TrainingConfig, train_network
 
 TRAINING, VALIDATION, TEST = slice(0, 305), slice(305, 335), slice(335, 365)
@@ -29,8 +30,14 @@ class Seen:
     config: PurchaseConfig
     history: PurchaseHistory
     truth: PurchaseTruth
+    network: Network
     states: dict[str, np.ndarray]
     actions: np.ndarray
+
+    @property
+    def moderators(self) -> np.ndarray:
+        """What a consumer was so far: the belief's own mean and rates, (n_days, n, d + 2)."""
+        return self.states["belief_history"][..., self.states["belief"].shape[2] :]
 
     @property
     def customer(self) -> np.ndarray:
@@ -71,6 +78,7 @@ def see_world(world: str, seed: int, n_customers: int, training: TrainingConfig)
         config,
         history,
         compute_purchase_truth(config, history),
+        network,
         {
             "raw": raw,
             "belief": belief,
@@ -86,7 +94,7 @@ def see_world(world: str, seed: int, n_customers: int, training: TrainingConfig)
 def flatten(values: np.ndarray, days: slice) -> np.ndarray:
     """Return the rows of some days, shape (rows, d) or (rows,)."""
     part = values[days]
-    return part.reshape(-1, *part.shape[2:])
+    return part.reshape(part.shape[0] * part.shape[1], *part.shape[2:])
 
 
 def _recall_rate(happened: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ import pytest
 
 from ml.core.errors import ModelError, SupportError
 from ml.world_model.counterfactual import (
-    Residuals,
+    Logged,
     fit_counterfactual,
     guard_identification,
 )
@@ -29,10 +29,9 @@ def _draw(seed, n=40_000, *, spread=1.0):
 
 def _fit(drawn, *, off=0.0):
     state, propensity, action, outcome, mean, customer, _ = drawn
-    slope = mean * (1 - mean)
-    residuals = Residuals(outcome - mean - off, action - propensity, slope, customer)
-    adapter = fit_counterfactual(state, residuals, propensity, floor=0.01)
-    return adapter, adapter.predict(state, slope)
+    logged = Logged(outcome, np.clip(mean + off, 0.01, 0.99), action, propensity, customer)
+    adapter = fit_counterfactual(state, logged, floor=0.01)
+    return adapter, adapter.predict(state, mean)
 
 
 def test_it_finds_effects_that_vary():
@@ -49,7 +48,7 @@ def test_a_wrong_outcome_model_does_not_move_the_mean_effect():
     drawn = _draw(2)
     state = drawn[0]
     honest, wrong = _fit(drawn)[1], _fit(drawn, off=0.1 * np.tanh(state[:, 1]))[1]
-    assert wrong.mean() == pytest.approx(honest.mean(), abs=0.01)
+    assert wrong.mean() == pytest.approx(honest.mean(), abs=0.02)
     # Regressing the outcome on the action alone would be off by several times as much.
     _, _, action, outcome, _, _, effect = drawn
     naive = outcome[action == 1].mean() - outcome[action == 0].mean()
@@ -65,19 +64,23 @@ def test_without_heterogeneity_it_hardly_invents_any():
 
 
 def test_the_same_as_weighted_ridge_by_hand():
-    state, propensity, action, outcome, mean, customer, _ = _draw(3, n=500)
+    state, propensity, action, outcome, mean, customer, _ = _draw(3, n=500, spread=4.0)
     slope = mean * (1 - mean)
-    residuals = Residuals(outcome - mean, action - propensity, slope, customer)
-    adapter = fit_counterfactual(state, residuals, propensity, floor=0.001)
-    design = np.column_stack([np.ones(500), (state - state.mean(axis=0)) / state.std(axis=0)])
+    logged = Logged(outcome, mean, action, propensity, customer)
+    adapter = fit_counterfactual(state, logged, floor=0.001)
+    design = np.column_stack(
+        [
+            np.ones(500),
+            np.log(mean / (1 - mean)),
+            (state - state.mean(axis=0)) / state.std(axis=0),
+        ]
+    )
     moved = design * ((action - propensity) * slope)[:, None]
     gram = moved.T @ (moved / slope[:, None])
     total = moved.T @ ((outcome - mean) / slope)
-    if np.isinf(adapter.penalty):
-        expected = np.array([total[0] / gram[0, 0], 0, 0, 0, 0])
-    else:
-        expected = np.linalg.solve(gram + adapter.penalty * np.diag([0, 1, 1, 1, 1]), total)
-    found = np.append(adapter.constant, adapter.coefficients)
+    assert np.isfinite(adapter.penalty)
+    expected = np.linalg.solve(gram + adapter.penalty * np.diag([0, 0, 1, 1, 1, 1]), total)
+    found = np.array([adapter.constant, adapter.base, *adapter.coefficients])
     assert found == pytest.approx(expected, rel=1e-8)
 
 
@@ -92,6 +95,21 @@ def test_what_the_log_does_not_identify_is_refused():
 
 def test_too_few_customers_are_refused():
     state, propensity, action, outcome, mean, _, _ = _draw(4, n=50)
-    residuals = Residuals(outcome - mean, action - propensity, mean, np.zeros(50, dtype=int))
+    logged = Logged(outcome, mean, action, propensity, np.zeros(50, dtype=int))
     with pytest.raises(ModelError, match="too few"):
-        fit_counterfactual(state, residuals, propensity, floor=0.001)
+        fit_counterfactual(state, logged, floor=0.001)
+
+
+def test_of_a_number_the_effect_is_in_its_own_unit():
+    random = np.random.default_rng(5)
+    n = 20_000
+    state, action = random.normal(size=(n, 2)), (random.random(n) < 0.3).astype(float)
+    outcome = 5 + state[:, 1] + action * (2 + state[:, 0]) + random.normal(size=n)
+    expected = 5 + state[:, 1] + 0.3 * (2 + state[:, 0])
+    logged = Logged(
+        outcome, expected, action, np.full(n, 0.3), np.arange(n) % 500, is_binary=False
+    )
+    adapter = fit_counterfactual(state, logged, floor=0.01)
+    effects = adapter.predict(state, expected)
+    assert np.sqrt(np.mean((effects - (2 + state[:, 0])) ** 2)) < 0.1
+    assert adapter.base == 0
