@@ -20,7 +20,13 @@ INGESTED = (
     "ingested_nights",
 )
 """Lake tables that every ingested night has, made from landing alone; the last is written last."""
-BUILT = ("customer_features", "logged_decisions", "realised_outcomes", "built_nights")
+BUILT = (
+    "customer_features",
+    "customer_days",
+    "logged_decisions",
+    "realised_outcomes",
+    "built_nights",
+)
 """Lake tables that every built night has, made from the raw ones; the last is written last."""
 
 

@@ -6,6 +6,7 @@ Identify -> Learn -> Decide -> Validate -> (tomorrow) Identify
 import dagster as dg
 
 from orchestration.assets.assignment import assignment
+from orchestration.assets.beliefs import beliefs, training_beliefs
 from orchestration.assets.evaluation import champion, policy_evaluation
 from orchestration.assets.features import marts, warehouse_models
 from orchestration.assets.groups import group_values
@@ -20,6 +21,7 @@ from orchestration.assets.recalibration import recalibrated_policy
 from orchestration.assets.uplift import lifecycle_rule, uplift_heads
 from orchestration.jobs import (
     EXECUTOR,
+    belief_refresh,
     history,
     nightly,
     promotion,
@@ -36,7 +38,7 @@ from orchestration.schedules import (
     settings_search_schedule,
     weekly_training_schedule,
 )
-from orchestration.sensors import landing_files
+from orchestration.sensors import landing_files, world_model_trained
 from orchestration.settings import prepare_home, read_settings
 
 settings = read_settings()
@@ -48,6 +50,8 @@ defs = dg.Definitions(
         ingestion,
         warehouse_models,
         marts,
+        beliefs,
+        training_beliefs,
         randomisation,
         portfolio_effects,
         boundary_effects,
@@ -74,11 +78,12 @@ defs = dg.Definitions(
         weekly_training,
         recalibration,
         settings_search,
+        belief_refresh,
         promotion,
         rollback,
     ],
     schedules=[nightly_schedule, weekly_training_schedule, settings_search_schedule],
-    sensors=[landing_files],
+    sensors=[landing_files, world_model_trained],
     resources=build_resources(settings),
     executor=EXECUTOR,
     loggers={"console": dg.colored_console_logger, "progress": progress_logger},

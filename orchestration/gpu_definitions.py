@@ -2,16 +2,36 @@
 
 import dagster as dg
 
-from ml.core.errors import NotBuiltError
+from orchestration.assets.world_model import world_model
+from orchestration.jobs import EXECUTOR
+from orchestration.progress import progress_logger
+from orchestration.resources import build_resources
+from orchestration.schedules import SCHEDULES_STATUS
+from orchestration.settings import prepare_home, read_settings
 
+settings = read_settings()
+prepare_home(settings)
 
-@dg.asset(group_name="learn", kinds={"torch"}, pool="gpu")
-def world_model(context: dg.AssetExecutionContext) -> None:
-    """Train the Deep Boltzmann Machine over customer-days: not built yet, in no job."""
-    raise NotBuiltError(
-        "the world model is not built yet: heads use raw features, and nothing "
-        "depends on it; ml/world_model is a library so far"
-    )
+world_model_training = dg.define_asset_job(
+    "world_model_training",
+    selection=dg.AssetSelection.assets("world_model"),
+    description="Train the world model on all customer-days; register it if it is healthy.",
+    executor_def=EXECUTOR,
+)
 
+world_model_schedule = dg.ScheduleDefinition(
+    name="world_model_schedule",
+    job=world_model_training,
+    cron_schedule="30 2 * * 1",
+    execution_timezone="UTC",
+    default_status=SCHEDULES_STATUS,
+)
 
-defs = dg.Definitions(assets=[world_model])
+defs = dg.Definitions(
+    assets=[world_model],
+    jobs=[world_model_training],
+    schedules=[world_model_schedule],
+    resources=build_resources(settings),
+    executor=EXECUTOR,
+    loggers={"console": dg.colored_console_logger, "progress": progress_logger},
+)

@@ -35,6 +35,7 @@ _INGEST = dg.AssetSelection.assets(
 )
 _BUILD = dg.AssetSelection.assets(
     "customer_features",
+    "customer_days",
     "logged_decisions",
     "realised_outcomes",
     "action_catalogue",
@@ -61,6 +62,7 @@ nightly = dg.define_asset_job(
     selection=_INGEST
     | _BUILD
     | dg.AssetSelection.assets(
+        "beliefs",
         "online_validation",
         "assignment_table",
         "holdout",
@@ -84,6 +86,7 @@ weekly_training = dg.define_asset_job(
     "weekly_training",
     selection=dg.AssetSelection.assets(
         "randomisation_checks",
+        "training_beliefs",
         "experiment_effects",
         "portfolio_effects",
         "boundary_effects",
@@ -104,6 +107,7 @@ recalibration = dg.define_asset_job(
     "recalibration",
     selection=dg.AssetSelection.assets(
         "randomisation_checks",
+        "training_beliefs",
         "experiment_effects",
         "recalibrated_policy",
         "policy_values",
@@ -120,5 +124,12 @@ settings_search = dg.define_asset_job(
     "settings_search",
     selection=dg.AssetSelection.assets("learning_settings"),
     description="Search tree settings on the last training's snapshot; pin them if confirmed.",
+    executor_def=EXECUTOR,
+)
+
+belief_refresh = dg.define_asset_job(
+    "belief_refresh",
+    selection=dg.AssetSelection.assets("training_beliefs"),
+    description="After the world model was trained: beliefs of everybody decided on so far.",
     executor_def=EXECUTOR,
 )

@@ -4,6 +4,7 @@ Reads: landing, lake. Writes: standard output; the jobs write the rest.
 """
 
 from datetime import date, timedelta
+from importlib.util import find_spec
 
 import dagster as dg
 
@@ -114,10 +115,23 @@ def _train_if_due(
     is_pending = bool(records) and not lake.has("promotions", records[-1])
     if not is_pending and not _is_training_due(lake, settings, night):
         return
+    if not is_pending:
+        _train_world_model(instance)
     try:
         run_job(instance, "promotion" if is_pending else "weekly_training")
     except LiftloopError as error:
         print(f"  training did not end ({error}); the night goes on with what there is")
+
+
+def _train_world_model(instance: dg.DagsterInstance) -> None:
+    """Train the world model; without a new one the heads learn from what there is."""
+    if find_spec("torch") is None:
+        print("  no world model: torch is not installed, so heads use raw features")
+        return
+    try:
+        run_job(instance, "world_model_training")
+    except LiftloopError as error:
+        print(f"  the world model did not end ({error}); heads go on without a new one")
 
 
 def _is_training_due(lake: Lake, settings: Settings, night: date) -> bool:

@@ -151,6 +151,12 @@ class Exports(dg.ConfigurableResource):
     root: str
 
 
+class Checkpoints(dg.ConfigurableResource):
+    """Folder of trainings that go on after a kill."""
+
+    root: str
+
+
 class Reports(dg.ConfigurableResource):
     """Folder of the nightly pages."""
 
@@ -169,6 +175,7 @@ def build_resources(settings: Settings) -> dict[str, object]:
             promotion=settings.promotion, freeze_file=str(settings.freeze_file)
         ),
         "reports": Reports(root=str(settings.reports)),
+        "checkpoints": Checkpoints(root=str(settings.checkpoints)),
         "exports": Exports(root=str(settings.exports)),
         "dbt": DbtCliResource(
             project_dir=str(DBT_PROJECT),

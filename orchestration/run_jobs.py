@@ -14,6 +14,7 @@ import dagster as dg
 from ml.core.errors import LiftloopError
 
 _PROCESS_TAG = "liftloop/process"
+_GPU_JOBS = ("world_model_training",)
 _RANGE_START = "dagster/asset_partition_range_start"
 _RANGE_END = "dagster/asset_partition_range_end"
 
@@ -33,7 +34,7 @@ def run_job(
     instance
         Where the run is recorded.
     name
-        Of the CPU code location.
+        Of either code location.
     night, until
         One partition, or with ``until`` a range of them in a single run.
     config
@@ -44,8 +45,10 @@ def run_job(
     LiftloopError
         If the run failed; the reason was printed where it happened.
     """
-    from orchestration.definitions import defs
-
+    if name in _GPU_JOBS:
+        from orchestration.gpu_definitions import defs
+    else:
+        from orchestration.definitions import defs
     tags = {_PROCESS_TAG: _identify_process(os.getpid())}
     if until is not None:
         tags |= {_RANGE_START: str(night), _RANGE_END: str(until)}

@@ -76,6 +76,11 @@ class Settings:
         return self.home / "reports"
 
     @property
+    def checkpoints(self) -> Path:
+        """Trainings that go on after a kill."""
+        return self.home / "checkpoints"
+
+    @property
     def exports(self) -> Path:
         """CSV files for a messaging provider."""
         return self.home / "exports"

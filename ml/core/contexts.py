@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import polars as pl
@@ -31,6 +32,22 @@ BEHAVIOUR_FEATURES = (
 )
 
 
+BELIEF, PLAUSIBILITY = "belief_v", "plausibility_v"
+"""Columns of rows that carry beliefs, each followed by the world model's version."""
+
+
+@dataclass(frozen=True)
+class Belief:
+    """What one version of the world model makes of n customers.
+
+    ``means`` (n, B) of hidden units, and ``plausibility`` (n,): the share of customer-days of the
+    same lifecycle that are at least as odd. NaN where a customer has none.
+    """
+
+    means: np.ndarray
+    plausibility: np.ndarray
+
+
 @dataclass(frozen=True)
 class Contexts:
     """n customers at their decision time.
@@ -43,6 +60,8 @@ class Contexts:
     feature_names : d names
     schema_hash
         Identifies names, order and encoding; a model refuses another hash.
+    beliefs
+        By version of the world model; empty where there is none.
     """
 
     frame: pl.DataFrame
@@ -50,6 +69,7 @@ class Contexts:
     eligible: np.ndarray
     feature_names: tuple[str, ...]
     schema_hash: str
+    beliefs: Mapping[str, Belief] = field(default_factory=dict)
 
     @property
     def n_customers(self) -> int:
@@ -69,12 +89,51 @@ class Contexts:
     def take(self, rows: np.ndarray) -> "Contexts":
         """Return the contexts of the given rows (bool mask or indices, shape (m,))."""
         indices = np.flatnonzero(rows) if rows.dtype == bool else rows
-        return Contexts(
+        return replace(
+            self,
             frame=self.frame[indices],
             context=self.context[indices],
             eligible=self.eligible[indices],
-            feature_names=self.feature_names,
-            schema_hash=self.schema_hash,
+            beliefs={
+                version: Belief(each.means[indices], each.plausibility[indices])
+                for version, each in self.beliefs.items()
+            },
+        )
+
+    def see_belief(self, version: str | None) -> "Contexts":
+        """Return the contexts with a belief's columns after the features, in schema hash too.
+
+        Parameters
+        ----------
+        version
+            Of the world model; None returns the contexts as they are.
+
+        Returns
+        -------
+        Contexts
+            For whoever was fitted on that version's beliefs.
+
+        Raises
+        ------
+        ContractError
+            If the rows carry no belief of that version.
+        """
+        if version is None:
+            return self
+        if version not in self.beliefs:
+            held = ", ".join(sorted(self.beliefs)) or "none"
+            raise ContractError(
+                f"the rows carry no beliefs of world model version {version} (but {held}): "
+                "materialise beliefs, or train and promote anew"
+            )
+        means = self.beliefs[version].means
+        names = tuple(f"belief_{unit}" for unit in range(means.shape[1]))
+        text = f"{self.schema_hash} world_model={version} {len(names)}"
+        return replace(
+            self,
+            context=np.column_stack([self.context, means]),
+            feature_names=(*self.feature_names, *names),
+            schema_hash=hashlib.sha256(text.encode()).hexdigest()[:16],
         )
 
 
@@ -88,7 +147,7 @@ def build_contexts(features: pl.DataFrame, *, programme: Programme, actions: Act
     Parameters
     ----------
     features
-        Rows of the customer_features mart.
+        Rows of the customer_features mart, joined with beliefs or not.
     programme
         Declares the attributes.
     actions
@@ -118,7 +177,50 @@ def build_contexts(features: pl.DataFrame, *, programme: Programme, actions: Act
         eligible=actions.eligible_by_channel(features["contactable_channels"]),
         feature_names=tuple(encoded.columns),
         schema_hash=hash_feature_schema(programme),
+        beliefs={
+            name.removeprefix(BELIEF): _read_belief(features, name.removeprefix(BELIEF))
+            for name in features.columns
+            if name.startswith(BELIEF)
+        },
     )
+
+
+def _read_belief(features: pl.DataFrame, version: str) -> Belief:
+    """Return one version's belief of every row; NaN where it is null."""
+    column = features[BELIEF + version]
+    size = int(column.list.len().max() or 0)  # type: ignore[arg-type]
+    means = np.full((features.height, size), np.nan)
+    is_known = column.is_not_null().to_numpy()
+    if is_known.any():
+        means[is_known] = column.drop_nulls().list.to_array(size).to_numpy()
+    plausibility = features[PLAUSIBILITY + version].fill_null(float("nan")).to_numpy()
+    return Belief(means, plausibility)
+
+
+def join_beliefs(features: pl.DataFrame, beliefs: pl.DataFrame) -> pl.DataFrame:
+    """Join beliefs to rows by customer and decision date: two columns per version.
+
+    Parameters
+    ----------
+    features
+        Rows of customer_features, or joined with more.
+    beliefs
+        Rows of ``Beliefs``, of one version or several.
+
+    Returns
+    -------
+    pl.DataFrame
+        As many rows; null where a row has no belief.
+    """
+    keys = ["customer_id", "decision_date"]
+    for (version,), own in beliefs.group_by("version", maintain_order=True):
+        columns = own.select(
+            *keys,
+            pl.col("belief").alias(f"{BELIEF}{version}"),
+            pl.col("plausibility").alias(f"{PLAUSIBILITY}{version}"),
+        )
+        features = features.join(columns, on=keys, how="left", maintain_order="left")
+    return features
 
 
 def hash_feature_schema(programme: Programme) -> str:

@@ -1,4 +1,7 @@
-"""Stable 64-bit hashes of text: cohorts, splits and draws that never depend on row order."""
+"""Stable hashes: of text, for cohorts, splits and draws in whatever row order; of folders."""
+
+import hashlib
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -74,6 +77,16 @@ def hash_uniform(texts: pl.Series, *, salt: str) -> np.ndarray:
         Shape (n,), float64 in [0, 1), 53 random bits.
     """
     return (hash_text(texts, salt=salt) >> np.uint64(11)) * 2.0**-53
+
+
+def hash_folder(folder: Path) -> str:
+    """Return the SHA-256 over names and bytes of every file of a folder."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
 
 
 def _mix_bits(hashes: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Logged decisions as arrays: contexts, actions, propensities and realised money."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -90,13 +90,7 @@ def build_logged_decisions(
     # An action that could not be drawn has no support, whatever the log calls it.
     logged_eligible &= ~has_vector[:, None] | (logging_policy > 0)
     return LoggedDecisions(
-        contexts=Contexts(
-            frame=rows,
-            context=contexts.context,
-            eligible=logged_eligible,
-            feature_names=contexts.feature_names,
-            schema_hash=contexts.schema_hash,
-        ),
+        contexts=replace(contexts, eligible=logged_eligible),
         action=actions.index_of(rows["action_id"]),
         propensity=rows["propensity"].to_numpy(),
         logging_policy=logging_policy,

@@ -73,6 +73,7 @@ class Programme:
     most_cost_per_value: float | None = None
     later_value_weight: float = 0.0
     least_return: float = 0.0
+    least_plausibility: float = 0.001
     has_monotone_depths: bool = False
     audience: tuple[float, float] = (0.0, 1.0)
     timezone: str = "UTC"
@@ -125,6 +126,7 @@ class Programme:
             ),
             (not 0 <= self.later_value_weight <= 1, "later_value_weight must lie in [0, 1]"),
             (not self.least_return >= 0, "least_return must not be negative"),
+            (not 0 <= self.least_plausibility < 1, "least_plausibility must lie in [0, 1)"),
             (
                 len(self.audience) != 2 or not 0 <= self.audience[0] < self.audience[1] <= 1,
                 "audience must be two shares, the first below the second, in [0, 1]",

@@ -20,6 +20,7 @@ PRUNING_REASONS = [
     "does_not_pay",
     "log_supports_fewer",
     "not_in_rule",
+    "implausible",
 ]
 LIFECYCLE_NAMES = ["activation", "habituation", "resurrection"]
 
@@ -108,6 +109,45 @@ class CustomerFeatures(dy.Schema):
     def known_lifecycle(cls) -> pl.Expr:
         """One of the three documented lifecycles."""
         return pl.col("lifecycle").is_in(LIFECYCLE_NAMES)
+
+
+class CustomerDays(dy.Schema):
+    """Mart: one row per customer and decision date as the world model sees it.
+
+    ``*_days`` are bits, the lowest the day before the decision date: on which days it happened.
+    """
+
+    customer_id = dy.String(primary_key=True)
+    decision_date = dy.Date(primary_key=True)
+    built_for_date = dy.Date(nullable=False)
+    is_holdout = dy.Bool(nullable=False)
+    is_evaluation = dy.Bool(nullable=False)
+    lifecycle = dy.String(nullable=False)
+    attributes = dy.String(nullable=False)
+    tenure_days = dy.Int64(nullable=False, min=0)
+    days_since_visit = dy.Int64(nullable=True, min=0)
+    days_since_purchase = dy.Int64(nullable=True, min=0)
+    visits_90d = dy.Int64(nullable=False, min=0)
+    purchases_90d = dy.Int64(nullable=False, min=0)
+    spend_90d = dy.Float64(nullable=False, min=0)
+    visit_days = dy.Int64(nullable=False, min=0)
+    purchase_days = dy.Int64(nullable=False, min=0)
+    redemption_days = dy.Int64(nullable=False, min=0)
+    offer_days = dy.Int64(nullable=False, min=0)
+
+
+class Beliefs(dy.Schema):
+    """What a version of the world model believes of customers on a date, before it.
+
+    ``belief`` holds the means of its hidden units, in [0, 1]; ``plausibility`` the share of
+    customer-days of the same lifecycle that are at least as odd.
+    """
+
+    customer_id = dy.String(primary_key=True)
+    decision_date = dy.Date(primary_key=True)
+    version = dy.String(primary_key=True)
+    belief = dy.List(dy.Float32(nullable=False), nullable=False)
+    plausibility = dy.Float64(nullable=False, min=0, max=1)
 
 
 class LoggedDecisionRows(dy.Schema):

@@ -37,6 +37,7 @@ def fit_candidate(
     programme: Programme,
     actions: ActionSet,
     settings: LearningSettings | None = None,
+    belief_version: str | None = None,
     progress: Callable[[str], None] = lambda message: None,
 ) -> BudgetedPolicy:
     """Fit the uplift policy on training customers.
@@ -49,6 +50,9 @@ def fit_candidate(
         Budget, floor, support.
     settings
         Candidates, members, trees; None takes the defaults.
+    belief_version
+        Of the world model whose beliefs the snapshot carries and effects may depend on; None: of
+        none.
     progress
         Called with a line per step.
 
@@ -63,6 +67,7 @@ def fit_candidate(
         depths=group_depths(actions.families, actions.channels, actions.face_values)
         if programme.has_monotone_depths
         else (),
+        least_plausibility=programme.least_plausibility,
     )
 
     later = estimate_later_effects(
@@ -88,6 +93,7 @@ def fit_candidate(
         settings=settings,
         operate=operate,
         later_effect=later.per_action,
+        belief_version=belief_version,
         progress=progress,
     )
     scorer = UpliftScorer(

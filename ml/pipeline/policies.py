@@ -102,13 +102,15 @@ class Guardrails:
 
     ``caution``: standard deviations of the value effect over resamples that are taken off it
     (against the optimiser's curse); ``least_return``: net value per unit of cost that the dearest
-    offer must bring; ``most_cost_per_value`` of a pair; ``depths`` as of ``group_depths``.
+    offer must bring; ``most_cost_per_value`` of a pair; ``depths`` as of ``group_depths``;
+    ``least_plausibility`` of a customer's day to the world model, where the heads know one.
     """
 
     caution: float = 0.0
     least_return: float = 0.0
     most_cost_per_value: float | None = None
     depths: tuple[tuple[int, ...], ...] = ()
+    least_plausibility: float = 0.0
 
     def reward(self, value_bound: np.ndarray, cost_effect: np.ndarray) -> np.ndarray:
         """Return what the budget is spent for: net value beyond the least return, shape (n, K)."""
@@ -147,6 +149,11 @@ class UpliftScorer:
         bound = value + self.later_effect - rails.caution * effects.value_spread
         reward = rails.reward(bound, own_cost)
         pruned = PrunedPairs(*reward.shape)
+        if self.heads.belief_version is not None:
+            belief = contexts.beliefs[self.heads.belief_version]
+            # What effects were learned from holds no such customers: they are left to exploration.
+            is_odd = belief.plausibility < rails.least_plausibility
+            pruned.mark(is_odd[:, None], "implausible")
         prune_by_economics(
             pruned,
             value_bound=bound,
@@ -182,6 +189,11 @@ class BudgetedPolicy:
     def kind(self) -> str:
         """Name in reports."""
         return self.scorer.kind
+
+    @property
+    def belief_version(self) -> str | None:
+        """World model whose beliefs it must be given, None if it needs none."""
+        return self.scorer.heads.belief_version if isinstance(self.scorer, UpliftScorer) else None
 
     def probabilities(self, contexts: Contexts) -> np.ndarray:
         """Return the policy as deployed: cut, pruned, explored; shape (n, K)."""

@@ -1,6 +1,5 @@
 """Policies as files: JSON and LightGBM text, hashed; no pickle."""
 
-import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +11,7 @@ from ml.allocation.budget import BudgetCut
 from ml.allocation.limits import LimitedCut, Prices
 from ml.core.actions import ActionSet
 from ml.core.errors import ContractError
+from ml.core.hashing import hash_folder
 from ml.core.programme import Attribute
 from ml.pipeline.policies import (
     BudgetedPolicy,
@@ -36,7 +36,7 @@ def save_policy(policy: BudgetedPolicy, folder: Path) -> str:
     Returns
     -------
     str
-        The hash of everything written, as ``hash_policy`` gives it.
+        The hash of everything written, as ``hash_folder`` gives it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     scorer: dict[str, Any]
@@ -74,7 +74,7 @@ def save_policy(policy: BudgetedPolicy, folder: Path) -> str:
         "scorer": scorer,
     }
     (folder / "policy.json").write_text(json.dumps(described, indent=2, sort_keys=True))
-    return hash_policy(folder)
+    return hash_folder(folder)
 
 
 def load_policy(folder: Path) -> BudgetedPolicy:
@@ -168,13 +168,3 @@ def _read_cut(described: dict[str, Any]) -> BudgetCut | LimitedCut:
 
 def _read_prices(described: dict[str, Any]) -> Prices:
     return Prices(np.array(described["of_cost"]), np.array(described["of_offer"]))
-
-
-def hash_policy(folder: Path) -> str:
-    """Return the SHA-256 over names and bytes of every file of a saved policy."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
-            digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()

@@ -11,13 +11,16 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
-from mlflow.types.schema import ColSpec, Schema
+from mlflow.types.schema import Array, ColSpec, DataType, Schema
 
+from ml.core.contexts import BELIEF, PLAUSIBILITY
 from ml.core.errors import PromotionError
+from ml.core.hashing import hash_folder
 from ml.core.programme import Programme
 from ml.core.schemas import CustomerFeatures
 from ml.pipeline.policies import BudgetedPolicy
-from ml.pipeline.policy_files import hash_policy, load_policy, save_policy
+from ml.pipeline.policy_files import load_policy, save_policy
+from ml.tracking.versions import fetch_version, find_tagged
 
 MODEL_NAME = "assignment_policy"
 CHAMPION, CANDIDATE, PREVIOUS = "champion", "candidate", "previous_champion"
@@ -71,9 +74,11 @@ class PolicyRegistry:
             folder = Path(scratch) / "policy"
             save_policy(policy, folder)
             (folder / "programme.json").write_text(programme.to_json())
-            policy_hash = hash_policy(folder)
+            policy_hash = hash_folder(folder)
             every_tag = {**tags, "kind": policy.kind, "policy_hash": policy_hash}
-            version = self._find_tagged(every_tag)
+            if policy.belief_version is not None:
+                every_tag["belief_version"] = policy.belief_version
+            version = find_tagged(self._client, MODEL_NAME, every_tag, hashed="policy_hash")
             if version is None:
                 model = mlflow.pyfunc.log_model(
                     name=f"{policy.kind}_policy",
@@ -97,26 +102,12 @@ class PolicyRegistry:
         PromotionError
             If the files are gone, or their hash is not the registered one.
         """
-        registered = self._client.get_model_version(MODEL_NAME, version)
         with TemporaryDirectory() as scratch:
-            local = mlflow.artifacts.download_artifacts(
-                artifact_uri=f"models:/{MODEL_NAME}/{version}", dst_path=scratch
+            folder, tags = fetch_version(
+                self._client, MODEL_NAME, version, Path(scratch), artifact="policy"
             )
-            folder = Path(local) / "artifacts" / "policy"
-            if not folder.is_dir():
-                raise PromotionError(
-                    f"{MODEL_NAME} version {version}: its files are gone from "
-                    f"{registered.source}. Put MLflow's artifacts back where they were (a state "
-                    "folder can't be moved), or roll back to another version"
-                )
-            policy_hash = hash_policy(folder)
-            if policy_hash != registered.tags.get("policy_hash"):
-                raise PromotionError(
-                    f"{MODEL_NAME} version {version}: its files' hash is not the registered one; "
-                    "they were changed after registration. Roll back to another version"
-                )
             policy = load_policy(folder)
-        return RegisteredPolicy(version, policy, policy_hash, registered.tags)
+        return RegisteredPolicy(version, policy, tags["policy_hash"], tags)
 
     def version_of(self, alias: str) -> str | None:
         """Return the version that an alias points to, None if it points nowhere."""
@@ -244,16 +235,6 @@ class PolicyRegistry:
         for key, value in tags.items():
             self._client.set_model_version_tag(MODEL_NAME, version, key, value)
 
-    def _find_tagged(self, tags: Mapping[str, str]) -> str | None:
-        """Return the newest version with all these tags, None if there is none."""
-        hashed = f"name = '{MODEL_NAME}' and tags.policy_hash = '{tags['policy_hash']}'"
-        same = [
-            int(found.version)
-            for found in self._client.search_model_versions(hashed)
-            if tags.items() <= found.tags.items()
-        ]
-        return str(max(same)) if same else None
-
     def _find(self, alias: str) -> ModelVersion | None:
         try:
             return self._client.get_model_version_by_alias(MODEL_NAME, alias)
@@ -269,5 +250,8 @@ def _write_signature(policy: BudgetedPolicy) -> ModelSignature:
         ColSpec(_COLUMN_TYPES.get(str(column.dtype), "string"), name, required=not column.nullable)
         for name, column in CustomerFeatures.columns().items()
     ]
+    if policy.belief_version is not None:
+        inputs.append(ColSpec(Array(DataType.double), f"{BELIEF}{policy.belief_version}"))
+        inputs.append(ColSpec(DataType.double, f"{PLAUSIBILITY}{policy.belief_version}"))
     outputs = [ColSpec("double", action) for action in policy.actions.action_ids]
     return ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs))

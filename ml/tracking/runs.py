@@ -24,9 +24,9 @@ class TrackedRun:
         """Log parameters."""
         mlflow.log_params(dict(params))
 
-    def log_metrics(self, metrics: Mapping[str, float]) -> None:
+    def log_metrics(self, metrics: Mapping[str, float], *, step: int | None = None) -> None:
         """Log metrics; names may hold letters, digits, '_', '.', '/', '-'."""
-        mlflow.log_metrics(dict(metrics))
+        mlflow.log_metrics(dict(metrics), step=step)
 
     def log_figure(self, figure: matplotlib.figure.Figure, name: str) -> None:
         """Log a figure as a PNG artifact."""

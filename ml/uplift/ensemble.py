@@ -8,7 +8,7 @@ import numpy as np
 
 from ml.core.errors import SupportError
 from ml.uplift.forest import Forest, score_forests
-from ml.uplift.sample import Sample, Scores
+from ml.uplift.sample import CONTEXT, Sample, Scores
 from ml.uplift.trees import TreeSettings
 
 Forests = Mapping[str, Forest]
@@ -95,7 +95,7 @@ class Ensemble:
         parts = (self.shared, *self.members)
         forests = [forest for part in parts for forest in part.forests.values()]
         scores = iter(score_forests(forests, context, descriptors))
-        shared = {name: next(scores) for name in self.shared.forests}
+        shared = {CONTEXT: context, **{name: next(scores) for name in self.shared.forests}}
         shape = len(context), len(descriptors)
         effects = np.empty((len(self.members), *shape))
         for number, member in enumerate(self.members):

@@ -83,6 +83,7 @@ def fit_uplift_heads(
     settings: LearningSettings | None = None,
     operate: Operate | None = None,
     later_effect: np.ndarray | None = None,
+    belief_version: str | None = None,
     progress: Progress = lambda message: None,
 ) -> UpliftHeads:
     """Fit value and cost effects of all actions by the candidates that prove best.
@@ -115,6 +116,8 @@ def fit_uplift_heads(
         The policy that effects lead to at the operating budget. None: risk alone chooses.
     later_effect : shape (K,), optional
         What the objective counts of each action beside value less cost.
+    belief_version
+        Of the world model whose beliefs the learner 'belief' is tried on; None: it isn't.
     progress
         Called with a line per step.
 
@@ -130,6 +133,9 @@ def fit_uplift_heads(
     """
     settings = settings or LearningSettings()
     settings = replace(settings, trees=replace(settings.trees, seed=seed % 2**31))
+    if belief_version is not None:
+        logged = replace(logged, contexts=logged.contexts.see_belief(belief_version))
+        settings = replace(settings, value_learners=(*settings.value_learners, "belief"))
     support = _count_support(logged, actions, minimum_support, progress)
     if not support:
         raise SupportError(
@@ -188,6 +194,7 @@ def fit_uplift_heads(
         descriptors=trials["value"].sample.descriptors,
         feature_names=logged.contexts.feature_names,
         schema_hash=logged.contexts.schema_hash,
+        belief_version=belief_version,
         report=report_heads(
             trials,
             chosen,
@@ -272,6 +279,7 @@ def hold_trials(
         fold=(hashed // np.uint64(N_FOLDS) % np.uint64(2)).astype(np.int64),
         is_in_scope=np.ones(logged.n_decisions, dtype=bool),
         is_zero_without_offer=False,
+        n_belief=sum(name.startswith("belief_") for name in logged.contexts.feature_names),
     )
     judged = Judged(
         pseudo=np.zeros((logged.n_decisions, actions.n_actions)),

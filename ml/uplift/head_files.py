@@ -52,6 +52,7 @@ def save_heads(heads: UpliftHeads, folder: Path) -> None:
         "feature_names": heads.feature_names,
         "schema_hash": heads.schema_hash,
         "caution": heads.caution,
+        "belief_version": heads.belief_version,
         "ensembles": {
             name: {
                 "learner": ensemble.learner.name,
@@ -117,6 +118,7 @@ def load_heads(folder: Path) -> UpliftHeads:
         schema_hash=summary["schema_hash"],
         report=_read_report(folder / "report.json"),
         caution=summary["caution"],
+        belief_version=summary.get("belief_version"),
     )
 
 

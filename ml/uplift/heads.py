@@ -89,8 +89,9 @@ class OutcomeModel:
 class UpliftHeads:
     """Fitted learners, and which serves which lifecycle.
 
-    ``descriptors`` has shape (K, p); ``caution``: standard deviations that a policy should take off
-    value effects; ``report`` serves people, not predictions.
+    ``descriptors`` has shape (K, p); ``belief_version``: of the world model whose beliefs are among
+    the features, None without; ``caution``: standard deviations that a policy should take off value
+    effects; ``report`` serves people, not predictions.
     """
 
     heads: tuple[LifecycleHead, ...]
@@ -101,6 +102,7 @@ class UpliftHeads:
     schema_hash: str
     report: HeadReport
     caution: float = 0.0
+    belief_version: str | None = None
 
     @property
     def n_actions(self) -> int:
@@ -123,8 +125,10 @@ class UpliftHeads:
         Raises
         ------
         ContractError
-            If the contexts' schema hash is another than the heads'.
+            If the contexts' schema hash is another than the heads', or their beliefs are of another
+            version of the world model.
         """
+        contexts = contexts.see_belief(self.belief_version)
         if contexts.schema_hash != self.schema_hash:
             raise ContractError(
                 f"features have schema {contexts.schema_hash}, the heads were fitted on "

@@ -60,7 +60,8 @@ def _calibrate_outcome(
     heads: UpliftHeads, recent: LoggedDecisions, outcome: str, families: Sequence[str]
 ) -> dict[str, tuple[Calibration, ...]]:
     """Return calibrations of what is predicted now, by lifecycle and action."""
-    contexts, policy = recent.contexts, recent.logging_policy
+    contexts = recent.contexts.see_belief(heads.belief_version)
+    policy = recent.logging_policy
     lifecycle = contexts.frame["lifecycle"].to_numpy()
     predicted = heads.predict_outcome(outcome, contexts.context, lifecycle).mean
     is_cost = outcome == "cost"

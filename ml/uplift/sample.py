@@ -25,6 +25,7 @@ class Sample:
     fold : shape (n,), int; of the customer, for cross-fitting inside a learner
     is_in_scope : shape (n,), bool; the rows to learn from
     is_zero_without_offer : whether control's outcome is 0 by construction, as cost's is
+    n_belief : the last columns of ``context`` that are a belief; trees don't split on them
     """
 
     context: np.ndarray
@@ -35,6 +36,7 @@ class Sample:
     fold: np.ndarray
     is_in_scope: np.ndarray
     is_zero_without_offer: bool
+    n_belief: int = 0
 
     @property
     def n_rows(self) -> int:
@@ -49,7 +51,17 @@ class Sample:
     @cached_property
     def binned(self) -> Binned:
         """The decisions, binned."""
-        return bin_decisions(self.context, self.descriptors[self.action])
+        seen = self.context
+        if self.n_belief:
+            # Constant columns keep their place and are never split on.
+            seen = seen.copy()
+            seen[:, -self.n_belief :] = 0.0
+        return bin_decisions(seen, self.descriptors[self.action])
+
+    @property
+    def belief(self) -> np.ndarray:
+        """What the world model makes of each row, shape (n, n_belief); NaN where unknown."""
+        return self.context[:, self.context.shape[1] - self.n_belief :]
 
     @cached_property
     def is_possible(self) -> np.ndarray:
@@ -91,7 +103,11 @@ class Sample:
 
 
 Scores = Mapping[str, np.ndarray]
-"""Raw scores by forest name; shape (n, K), or (n,) where the action plays no part."""
+"""Raw scores by forest name; shape (n, K), or (n,) where the action plays no part.
+
+Under ``CONTEXT`` stands what they are of, shape (n, d).
+"""
+CONTEXT = "context"
 
 
 def refuse_zero_control(sample: Sample) -> str:

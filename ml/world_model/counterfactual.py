@@ -37,7 +37,7 @@ class Logged:
 
 @dataclass(frozen=True)
 class CounterfactualAdapter:
-    """Effects of one action: slope (constant + base . log-odds + (x - mean) / scale . coefficients).
+    """Effects of one action: slope (constant + base log-odds + (x - mean) / scale . coefficients).
 
     ``slope`` is p (1 - p) of a binary outcome's expectation p: how far a step of log-odds moves it.
     Of a number it is 1, and ``base`` 0.

@@ -1,8 +1,9 @@
 """Decide: the nightly assignment table, sealed by its first emission.
 
-Reads: lake customer_features and action_catalogue, the champion; where a period is paced, decisions
-and redemptions. Writes: lake assignment_table, holdout, night_budget, limit_usage, night_pace and
-budget_ledger, on request a CSV export. Tomorrow's ingestion takes the table as its log.
+Reads: lake customer_features, action_catalogue and beliefs, the champion; where a period is paced,
+decisions and redemptions. Writes: lake assignment_table, holdout, night_budget, limit_usage,
+night_pace and budget_ledger, on request a CSV export. Tomorrow's ingestion takes the table as its
+log.
 """
 
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import dataframely as dy
 import polars as pl
 
 from ml.core.actions import ActionSet, read_actions
+from ml.core.contexts import join_beliefs
 from ml.core.errors import (
     ContractError,
     LiftloopError,
@@ -78,7 +80,13 @@ class AssignmentConfig(dg.Config):
     specs=[
         dg.AssetSpec(
             "assignment_table",
-            deps=["customer_features", "action_catalogue", "champion", "online_validation"],
+            deps=[
+                "customer_features",
+                "action_catalogue",
+                "beliefs",
+                "champion",
+                "online_validation",
+            ],
             description=explain(AssignmentTable),
             group_name="decide",
             kinds={"polars", "parquet"},
@@ -207,6 +215,8 @@ def _emit(
     features = close_channels(
         lake.read("customer_features", night), _read_open_channels(lake, night)
     )
+    if lake.has("beliefs", night):
+        features = join_beliefs(features, lake.read("beliefs", night))
     challenger = None
     challenged = None
     paced = None

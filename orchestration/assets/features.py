@@ -1,7 +1,7 @@
 """Identify: dbt's models in the warehouse, and their marts in the lake.
 
-Reads: lake raw_*. Writes: warehouse.duckdb, lake customer_features, logged_decisions,
-realised_outcomes, action_catalogue, built_nights.
+Reads: lake raw_*. Writes: warehouse.duckdb, lake customer_features, customer_days,
+logged_decisions, realised_outcomes, action_catalogue, built_nights.
 """
 
 import json
@@ -22,6 +22,7 @@ from dagster_dbt import (
 from ml.core.programme import Programme
 from ml.core.schemas import (
     ActionCatalogue,
+    CustomerDays,
     CustomerFeatures,
     LoggedDecisionRows,
     NightDone,
@@ -35,9 +36,11 @@ from orchestration.resources import IO_RETRIES, ProgrammeFile, Warehouse
 
 MARTS = {
     "customer_features": CustomerFeatures,
+    "customer_days": CustomerDays,
     "logged_decisions": LoggedDecisionRows,
     "realised_outcomes": RealisedOutcomes,
 }
+_PER_DATE = ("customer_features", "customer_days")
 
 
 class LoopTranslator(DagsterDbtTranslator):
@@ -164,11 +167,11 @@ def _export(
     path: Path, table: str, lake: Lake, *, nights: list[date], closing: timedelta
 ) -> list[Receipt]:
     """Write every partition of a mart that the nights may have changed."""
-    produced = "built_for_date" if table == "customer_features" else "delivered_date"
+    produced = "built_for_date" if table in _PER_DATE else "delivered_date"
     first, last = duckdb.ConstantExpression(nights[0]), duckdb.ConstantExpression(nights[-1])
     day, born = duckdb.ColumnExpression("decision_date"), duckdb.ColumnExpression(produced)
     is_touched = (born >= first) & (born <= last)
-    if table != "customer_features":
+    if table not in _PER_DATE:
         earliest = duckdb.ConstantExpression(nights[0] - closing)
         is_touched = is_touched | ((day >= earliest) & (day <= last))
     with duckdb.connect(str(path), read_only=True) as connection:
@@ -181,7 +184,7 @@ def _export(
     # A night without rows still leaves a partition: empty is an answer, absent is not. And a
     # touched one that lost its rows must not keep the old ones.
     touched = {*nights, *days}
-    if table != "customer_features":
+    if table not in _PER_DATE:
         touched |= {each for each in lake.dates(table) if nights[0] - closing <= each <= nights[-1]}
     # In order: after a kill, what is there is complete up to the first night that is missing.
     return [

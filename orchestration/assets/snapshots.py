@@ -1,6 +1,6 @@
 """Learn: what every training asset reads.
 
-Reads: lake marts and randomisation_checks.
+Reads: lake marts, randomisation_checks and training_beliefs.
 """
 
 from datetime import date
@@ -8,6 +8,7 @@ from datetime import date
 import polars as pl
 
 from ml.core.actions import ActionSet, read_actions
+from ml.core.contexts import join_beliefs
 from ml.core.errors import ContractError
 from ml.pipeline.snapshots import Snapshot, take_snapshot
 from orchestration.lake import Lake
@@ -19,6 +20,7 @@ SNAPSHOT = [
     "realised_outcomes",
     "action_catalogue",
     "randomisation_checks",
+    "training_beliefs",
 ]
 """What a training reads; the checks fix its date."""
 
@@ -55,14 +57,14 @@ def read_snapshot(
 
 
 def read_matured(lake: Lake, training_date: date, *, since: date | None = None) -> pl.DataFrame:
-    """Read decisions matured by a date, joined with outcomes and features."""
+    """Read decisions matured by a date, joined with outcomes, features and beliefs."""
     outcomes = lake.scan("realised_outcomes", until=training_date).filter(
         pl.col("matured_date") <= training_date
     )
     logged = lake.scan("logged_decisions", until=training_date)
     if since is not None:
         logged = logged.filter(pl.col("decision_date") >= since)
-    return (
+    rows = (
         logged.join(
             outcomes.drop("customer_id", "decision_date", "delivered_date"),
             on="decision_id",
@@ -75,3 +77,5 @@ def read_matured(lake: Lake, training_date: date, *, since: date | None = None) 
         )
         .collect()
     )
+    believed = [day for day in lake.dates("training_beliefs") if day <= training_date]
+    return join_beliefs(rows, lake.read("training_beliefs", believed[-1])) if believed else rows

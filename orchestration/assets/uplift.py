@@ -17,6 +17,7 @@ from ml.pipeline.learn import (
     report_candidate,
 )
 from ml.plots.effects import plot_calibration, plot_heads, plot_personas
+from orchestration.assets.beliefs import choose_belief
 from orchestration.assets.embedding import embed_figure, tabulate
 from orchestration.assets.learning_settings import read_learning_settings
 from orchestration.assets.snapshots import SNAPSHOT, find_training_date, read_snapshot
@@ -110,6 +111,9 @@ def uplift_heads(
     training_date = find_training_date(lake)
     snapshot, actions = read_snapshot(lake, programme, training_date)
     settings = programme.read()
+    belief_version, no_belief = choose_belief(snapshot, mlflow, training_date)
+    if belief_version is None:
+        context.log.info(f"heads use raw features: {no_belief}")
     learning = read_learning_settings(lake, training_date)
     if snapshot.fitted is not None:
         context.log.warning(
@@ -129,6 +133,7 @@ def uplift_heads(
             programme=settings,
             actions=actions,
             settings=learning,
+            belief_version=belief_version,
             progress=lambda message: context.log.info(message),
         )
         heads = describe_heads(candidate)
@@ -139,6 +144,7 @@ def uplift_heads(
                 "n_fitted_propensities": snapshot.n_fitted,
                 "feature_schema_hash": candidate.schema_hash,
                 "data_hash": snapshot.data_hash,
+                "belief_version": belief_version or "none",
                 "budget_per_decision": settings.budget_per_decision,
                 **{f"trees.{name}": each for name, each in asdict(learning.trees).items()},
             }
@@ -190,6 +196,7 @@ def uplift_heads(
             "training_date": str(training_date),
             "n_decisions": snapshot.training.n_decisions,
             "n_fitted_propensities": snapshot.n_fitted,
+            "belief": f"version {belief_version}" if belief_version else f"none: {no_belief}",
             "mlflow_run": run.run_id,
             "heads": tabulate(heads),
             "candidates": tabulate(report.evidence),

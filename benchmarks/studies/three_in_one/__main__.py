@@ -56,9 +56,7 @@ def main() -> int:
     if "seeds" in parts:
         for world in [IDENTIFIED] if parsed.quick else parsed.worlds.split(","):
             seeds = range(parsed.first_seed, parsed.first_seed + n_seeds)
-            work = partial(
-                run_seed, world=world, n_customers=n_customers, is_quick=parsed.quick
-            )
+            work = partial(run_seed, world=world, n_customers=n_customers, is_quick=parsed.quick)
             lived = keep_seeds(parsed.out, f"{world}-{n_customers}", seeds, work)
             figures |= _report(world.removeprefix("purchase_world_"), lived)
     if "large" in parts:

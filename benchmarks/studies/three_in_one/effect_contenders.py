@@ -46,8 +46,9 @@ class Log:
 
     @cached_property
     def inputs(self) -> np.ndarray:
-        """State, the other actions and the propensity, (n, d + q + 1)."""
-        return np.column_stack([self.state, self.others, self.propensity])
+        """State, the other actions and the propensity, (n, d + q + 1), float32."""
+        columns = (self.state, self.others, self.propensity)
+        return np.column_stack([each.astype(np.float32) for each in columns])
 
     @cached_property
     def asked(self) -> np.ndarray:

@@ -16,6 +16,7 @@ from benchmarks.studies.three_in_one.seeds import (
     PREDICTION,
     PUBLISHED,
     QUICK_TRAINING,
+    Row,
     measure_area,
     tabulate,
 )
@@ -48,9 +49,11 @@ def run_history(seed: int, n_customers: int, is_quick: bool) -> pl.DataFrame:
     """
     torch.set_num_threads(1)
     seen = see_world(PUBLISHED, seed, n_customers, QUICK_TRAINING if is_quick else OUR_TRAINING)
-    rows = [("labels", *each) for each in _use_few_labels(seen, seed, LABELS[:2] if is_quick else LABELS)]
+    labels = LABELS[:2] if is_quick else LABELS
+    rows: list[Row] = [("labels", *each) for each in _use_few_labels(seen, seed, labels)]
     rows += [("r2", *each) for each in _explain_traits(seen)]
-    rows += [("memory", *each) for each in _compare_memories(seen, seed, 2 if is_quick else _GRU_EPOCHS)]
+    n_epochs = 2 if is_quick else _GRU_EPOCHS
+    rows += [("memory", *each) for each in _compare_memories(seen, seed, n_epochs)]
     return tabulate(rows, seed)
 
 
@@ -96,6 +99,8 @@ def _compare_memories(seen: Seen, seed: int, n_epochs: int) -> list[tuple[str, s
     """Return test areas of plain networks by lags, and of a recurrent one of the same units."""
     days, found = slice(0, TEST.start), []
     outcomes = {"visit": seen.history.visits, "purchase": seen.history.purchases}
+    without_lags = list_visible(seen.config, seen.history, 0).astype(np.float32)
+    recurrent = _fit_recurrent(seen, without_lags, seed, n_epochs)
     for n_lags in LAGS:
         visible = list_visible(seen.config, seen.history, n_lags).astype(np.float32)
         adapter = fit_prediction(
@@ -110,8 +115,6 @@ def _compare_memories(seen: Seen, seed: int, n_epochs: int) -> list[tuple[str, s
             (name, f"{n_lags} lags", measure_area(flatten(values, TEST), predicted[name]))
             for name, values in outcomes.items()
         ]
-        if n_lags == 0:
-            recurrent = _fit_recurrent(seen, visible, seed, n_epochs)
     return found + [
         (name, "GRU", measure_area(flatten(values, TEST), recurrent[..., place].ravel()))
         for place, (name, values) in enumerate(outcomes.items())

@@ -78,7 +78,7 @@ def compare_plausibility(seen: Seen, network: Network, seed: int) -> list[tuple[
     """
     random = np.random.default_rng(seed)
     particles = draw_particles(seen.config, _DAYS)
-    scores = {
+    scores: dict[str, Score] = {
         "ours": lambda rows: measure_free_energy(network, rows),
         "published": lambda rows: score_published(network, rows),
     }
@@ -101,9 +101,7 @@ def compare_plausibility(seen: Seen, network: Network, seed: int) -> list[tuple[
 
     anyone = np.ones((len(_DAYS), seen.config.n_customers), dtype=bool)
     found = _compare_yesterday(choose(anyone, _ROWS), measure)
-    bought = np.stack(
-        [seen.history.purchases[day - 4 : day].any(axis=0) for day in _DAYS]
-    )
+    bought = np.stack([seen.history.purchases[day - 4 : day].any(axis=0) for day in _DAYS])
     windows = choose(~bought, _TRAJECTORIES)
     on, off = (windows.with_lags("purchase", _EVERY_LAG, value) for value in (True, False))
     trajectories, is_known = measure(on, off)
@@ -137,7 +135,8 @@ def _compare_yesterday(
     truth = np.concatenate([each.truth for each in parts])
     is_large = np.abs(truth) >= _LARGE
     found = [("majority", "truth", max((truth > 0).mean(), (truth <= 0).mean()))]
-    found += [(f"mean_{pair}", "truth", each.truth.mean()) for pair, each in zip(pairs, parts)]
+    named = dict(zip(pairs, parts, strict=True))
+    found += [(f"mean_{pair}", "truth", each.truth.mean()) for pair, each in named.items()]
     for name in parts[0].scores:
         score = np.concatenate([each.scores[name] for each in parts])
         within = [_rank(each.truth, each.scores[name]) for each in parts]
@@ -147,9 +146,7 @@ def _compare_yesterday(
             ("sign_large", name, ((score > 0) == (truth > 0))[is_large].mean()),
             ("within", name, float(np.mean(within))),
         ]
-        found += [
-            (f"mean_{pair}", name, each.scores[name].mean()) for pair, each in zip(pairs, parts)
-        ]
+        found += [(f"mean_{pair}", name, each.scores[name].mean()) for pair, each in named.items()]
     return [(subject, name, float(value)) for subject, name, value in found]
 
 

@@ -25,7 +25,7 @@ from ml.world_model.training import TrainingConfig
 PUBLISHED = "purchase_world_as_published"
 IDENTIFIED, HIDDEN = "purchase_world_identified_25", "purchase_world_hidden_25"
 SMALL_EFFECT = "purchase_world_identified"
-OUR_TRAINING = TrainingConfig(hidden=(128,), n_epochs=20, batch_size=512)
+OUR_TRAINING = TrainingConfig(hidden=(64,), n_epochs=20, batch_size=512)
 QUICK_TRAINING = TrainingConfig(hidden=(16,), n_epochs=2, batch_size=512)
 PREDICTION = PredictionConfig(n_epochs=15, patience=2)
 _EVERY = slice(0, 365)
@@ -142,8 +142,9 @@ def _compare_effects(seen: Seen, seed: int, n_trees: int) -> list[Row]:
 
 def _refuse_sale(seen: Seen) -> Row:
     """Return that the sale's effect is refused where every Sunday has it and no other day."""
+    propensity = flatten(seen.history.sale_propensity, _EVERY)
     try:
-        guard_identification(flatten(seen.history.sale_propensity, _EVERY), floor=FLOOR, action="sale")
+        guard_identification(propensity, floor=FLOOR, action="sale")
     except SupportError as error:
         print(f"    {error}", flush=True)
         return ("refused", "sale", "adapter", 1.0)

@@ -28,8 +28,10 @@ _COUNTERS = len(WITHIN) + len(AT_LEAST)
 
 @dataclass(frozen=True)
 class Particles:
-    """Consumers of one day: ``traits``; ``cell`` (n,); ``since`` and ``count`` (n, 2) before the
-    window; ``propensity`` (lags, n) of the sale on its days, the earliest first.
+    """Consumers of one day.
+
+    ``traits``; ``cell`` (n,); ``since`` and ``count`` (n, 2) before the window; ``propensity``
+    (lags, n) of the sale on its days, the earliest first.
     """
 
     traits: PurchaseTraits
@@ -129,9 +131,8 @@ def _weigh(
         name: _follow(happened[name], np.tile(known.since[members, place], n_rows))
         for place, name in enumerate(outcomes)
     }
-    month = (np.datetime64(config.first_date, "D") + windows.day[0] - np.arange(N_LAGS, 0, -1)).astype(
-        "datetime64[M]"
-    ).astype(int) % 12 + 1
+    dates = np.datetime64(config.first_date, "D") + windows.day[0] - np.arange(N_LAGS, 0, -1)
+    month = dates.astype("datetime64[M]").astype(int) % 12 + 1
     season = np.repeat(np.isin(month, config.season_months)[:, None], n_rows * n, axis=1)
     price = config.list_price * (
         1
@@ -200,12 +201,13 @@ def _join(parts: list[Particles]) -> Particles:
     )
 
 
-def _find_counters() -> tuple[slice, slice]:
+def _find_counters() -> tuple[np.ndarray, np.ndarray]:
     """Return the columns of visits' and purchases' counters: within, then at least."""
     names = make_layout(10).names
     columns = []
     for name in ("visit", "purchase"):
-        units = [f"{name}_within_{n}d" for n in WITHIN] + [f"{name}s_at_least_{n}" for n in AT_LEAST]
+        units = [f"{name}_within_{n}d" for n in WITHIN]
+        units += [f"{name}s_at_least_{n}" for n in AT_LEAST]
         columns.append(np.array([names.index(unit) for unit in units]))
     return columns[0], columns[1]
 

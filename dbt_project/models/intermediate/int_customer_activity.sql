@@ -46,6 +46,12 @@ select
     count(*) filter (
         where event_type = 'redemption'
         and occurred_at >= {{ dbt.dateadd('day', -28, 'decision_at') }}
-    ) as redemptions_28d
+    ) as redemptions_28d,
+    {%- for event_type in ('visit', 'purchase', 'redemption') %}
+    {{ mark_days('occurred_at', 'decision_at', 49) }} filter (
+        where event_type = '{{ event_type }}'
+        and occurred_at >= {{ dbt.dateadd('day', -49, 'decision_at') }}
+    ) as {{ event_type }}_days{{ ',' if not loop.last }}
+    {%- endfor %}
 from past_events
 group by customer_id, decision_date

@@ -24,7 +24,10 @@ select
     count(*) filter (
         where not assignments.is_own
         and assignments.decided_at >= {{ dbt.dateadd('day', -7, 'spine.decision_at') }}
-    ) as other_offers_7d
+    ) as other_offers_7d,
+    {{ mark_days('assignments.decided_at', 'spine.decision_at', 28) }} filter (
+        where assignments.is_own
+    ) as offer_days
 from spine
 inner join assignments
     on

@@ -6,9 +6,10 @@ import pytest
 from known_log import ACTIONS, EVENLY, PROGRAMME
 
 from ml.core.errors import BudgetError, ContractError
+from ml.core.hashing import hash_folder
 from ml.pipeline.learn import describe_heads, fit_lifecycle_rule
 from ml.pipeline.policies import ExplorationOnly
-from ml.pipeline.policy_files import hash_policy, load_policy, save_policy
+from ml.pipeline.policy_files import load_policy, save_policy
 from ml.pipeline.snapshots import take_snapshot
 from ml.pipeline.spending import spend
 
@@ -90,9 +91,9 @@ def test_a_saved_policy_is_the_same_policy(snapshot, candidate, rule, tmp_path):
         loaded = load_policy(folder)
         contexts = snapshot.evaluation.contexts
         assert (loaded.probabilities(contexts) == policy.probabilities(contexts)).all()
-        assert hash_policy(folder) == written
+        assert hash_folder(folder) == written
         (folder / "policy.json").write_text((folder / "policy.json").read_text() + " ")
-        assert hash_policy(folder) != written
+        assert hash_folder(folder) != written
 
 
 def test_exploration_beyond_the_budget_is_refused(snapshot, candidate):

@@ -106,9 +106,7 @@ def test_of_a_number_the_effect_is_in_its_own_unit():
     state, action = random.normal(size=(n, 2)), (random.random(n) < 0.3).astype(float)
     outcome = 5 + state[:, 1] + action * (2 + state[:, 0]) + random.normal(size=n)
     expected = 5 + state[:, 1] + 0.3 * (2 + state[:, 0])
-    logged = Logged(
-        outcome, expected, action, np.full(n, 0.3), np.arange(n) % 500, is_binary=False
-    )
+    logged = Logged(outcome, expected, action, np.full(n, 0.3), np.arange(n) % 500, is_binary=False)
     adapter = fit_counterfactual(state, logged, floor=0.01)
     effects = adapter.predict(state, expected)
     assert np.sqrt(np.mean((effects - (2 + state[:, 0])) ** 2)) < 0.1

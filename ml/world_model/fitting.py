@@ -1,0 +1,159 @@
+"""From rows to a world model: encode, train, drop what is unused, check, calibrate."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+
+from ml.core.errors import SupportError
+from ml.world_model.chance import Chance, seed_generator
+from ml.world_model.consistency import measure_free_energy
+from ml.world_model.encoding import Encoder
+from ml.world_model.health import Gate, check_health, drop_unused_layers
+from ml.world_model.model import WorldModel
+from ml.world_model.network import Network
+from ml.world_model.sampling import sweep
+from ml.world_model.training import Epoch, TrainingConfig, train_network
+
+_SHOWN_SWEEPS = 50
+_MOST_CALIBRATION = 5_000
+
+
+@dataclass(frozen=True)
+class FittedWorldModel:
+    """A world model, its health and what people look at.
+
+    ``data_mean`` and ``chain_mean`` (V,) of visible units; ``n_dropped`` layers were constant;
+    ``config`` is what it was trained by.
+    """
+
+    model: WorldModel
+    gates: tuple[Gate, ...]
+    curve: tuple[Epoch, ...]
+    data_mean: np.ndarray
+    chain_mean: np.ndarray
+    belief: np.ndarray
+    n_dropped: int
+    config: TrainingConfig
+
+    @property
+    def failed(self) -> list[Gate]:
+        """Gates that are not passed."""
+        return [gate for gate in self.gates if not gate.is_passed]
+
+
+def fit_world_model(
+    training: pl.DataFrame,
+    validation: pl.DataFrame,
+    encoder: Encoder,
+    config: TrainingConfig,
+    *,
+    segment: str,
+    notes: Mapping[str, Any],
+    checkpoints: Path | None = None,
+    progress: Callable[[Epoch], None] = lambda _: None,
+) -> FittedWorldModel:
+    """Train a world model on the GPU if there is one, else on the CPU.
+
+    Parameters
+    ----------
+    training, validation
+        Customer-days of different customers.
+    encoder
+        Of their columns.
+    config
+        Of the training.
+    segment
+        Column within which plausibility is ranked.
+    notes
+        What else is kept with the model.
+    checkpoints
+        As for ``train_network``.
+    progress
+        Called after each epoch.
+
+    Returns
+    -------
+    FittedWorldModel
+        On the CPU.
+
+    Raises
+    ------
+    SupportError
+        If there are too few rows for a batch, or none to validate on.
+    """
+    if training.height < config.batch_size or validation.is_empty():
+        raise SupportError(
+            f"{training.height} customer-days to train on and {validation.height} to validate: the "
+            f"world model needs {config.batch_size} and some"
+        )
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    order = np.random.default_rng(config.seed).permutation(training.height)
+    rows = torch.from_numpy(encoder.encode(training)[order]).float().to(device)
+    others = torch.from_numpy(encoder.encode(validation)).float().to(device)
+    trained = train_network(
+        rows,
+        encoder.layout,
+        config,
+        validation=others,
+        checkpoints=checkpoints,
+        progress=progress,
+    )
+    gates = check_health(trained, rows, others, seed=config.seed)
+    network, n_dropped = drop_unused_layers(trained.network, others)
+    network = network.to("cpu")
+    chains = sweep(
+        trained.network,
+        trained.particles,
+        n_sweeps=_SHOWN_SWEEPS,
+        chance=Chance(seed_generator(config.seed, -2, 0, device)),
+    )[0]
+    model = WorldModel(
+        encoder,
+        network,
+        _calibrate(network, encoder, validation, segment),
+        {**notes, "config": asdict(config), "device": device.type, "n_rows": training.height},
+    )
+    return FittedWorldModel(
+        model,
+        gates,
+        trained.curve,
+        trained.data_mean.cpu().numpy(),
+        chains.mean(dim=0).cpu().numpy(),
+        model.believe(validation[:_MOST_CALIBRATION]),
+        n_dropped,
+        config,
+    )
+
+
+def list_gates(gates: Sequence[Gate]) -> pl.DataFrame:
+    """Return gates as a table: measure, value, limit, is_passed."""
+    return pl.DataFrame(
+        {
+            "measure": [gate.name for gate in gates],
+            "value": [gate.value for gate in gates],
+            "limit": [
+                f"{'at least' if gate.is_least else 'at most'} {gate.limit:g}" for gate in gates
+            ],
+            "is_passed": [gate.is_passed for gate in gates],
+        }
+    )
+
+
+def _calibrate(
+    network: Network, encoder: Encoder, validation: pl.DataFrame, segment: str
+) -> dict[str, np.ndarray]:
+    """Return each segment's ascending free energies of validation rows, thinned evenly."""
+    energies = measure_free_energy(network, encoder.encode(validation))
+    names = validation[segment].cast(pl.String).to_numpy()
+    found = {}
+    for name in np.unique(names):
+        own = np.sort(energies[names == name])
+        if len(own) > _MOST_CALIBRATION:
+            own = own[np.linspace(0, len(own) - 1, _MOST_CALIBRATION).round().astype(int)]
+        found[str(name)] = np.round(own, 4)
+    return found
