@@ -92,9 +92,11 @@ def fit_world_model(
             f"world model needs {config.batch_size} and some"
         )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    order = np.random.default_rng(config.seed).permutation(training.height)
-    rows = torch.from_numpy(encoder.encode(training)[order]).float().to(device)
-    others = torch.from_numpy(encoder.encode(validation)).float().to(device)
+    random = np.random.default_rng(config.seed)
+    rows, others = (
+        torch.from_numpy(encoder.encode(each)[random.permutation(each.height)]).float().to(device)
+        for each in (training, validation)
+    )
     trained = train_network(
         rows,
         encoder.layout,

@@ -36,6 +36,7 @@ def features_of(customer_id, day, events, *, knows_the_future=False):
         **windows,
         **spend,
         "redemptions_28d": count("redemption", 28).height,
+        **{f"{kind}_days": days_of(kind, 49) for kind in ("visit", "purchase", "redemption")},
         "days_since_visit": last("visit"),
         "days_since_purchase": last("purchase"),
     }

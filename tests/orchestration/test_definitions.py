@@ -8,11 +8,9 @@ from conftest import ROOT
 from dagster._core.workspace.load import location_origins_from_yaml_paths
 
 from ml.core import schemas
-from ml.core.errors import NotBuiltError
 from orchestration.assets.features import write_dbt_variables
 from orchestration.definitions import defs
 from orchestration.gpu_definitions import defs as gpu_defs
-from orchestration.gpu_definitions import world_model
 
 GROUPS = {
     "identify": {
@@ -22,6 +20,9 @@ GROUPS = {
         "delivered_files",
         "ingestion_counts",
         "customer_features",
+        "customer_days",
+        "beliefs",
+        "training_beliefs",
         "logged_decisions",
         "realised_outcomes",
         "action_catalogue",
@@ -51,6 +52,7 @@ GROUPS = {
 }
 MARTS = {
     "customer_features": schemas.CustomerFeatures,
+    "customer_days": schemas.CustomerDays,
     "logged_decisions": schemas.LoggedDecisionRows,
     "realised_outcomes": schemas.RealisedOutcomes,
     "action_catalogue": schemas.ActionCatalogue,
@@ -96,6 +98,7 @@ def test_jobs_and_schedules_are_the_listed_ones():
             "settings_search",
             "promotion",
             "recalibration",
+            "belief_refresh",
             "rollback",
         )
     }
@@ -117,11 +120,11 @@ def test_only_dbt_and_its_export_open_the_warehouse():
     assert {name for name in pooled if not name.startswith("warehouse/")} == set(MARTS)
 
 
-def test_the_world_model_says_that_it_is_not_built_and_is_in_no_job():
-    with pytest.raises(NotBuiltError, match="not built yet"):
-        world_model(dg.build_asset_context())
-    for job in defs.resolve_all_job_defs():
-        assert "world_model" not in job.nodes_in_topological_order
+def test_the_world_model_is_trained_by_a_job_of_the_gpu_location_before_the_heads():
+    jobs = {job.name for job in gpu_defs.resolve_all_job_defs()} - {"__ASSET_JOB"}
+    assert jobs == {"world_model_training"}
+    assert gpu_defs.resolve_schedule_def("world_model_schedule").cron_schedule == "30 2 * * 1"
+    assert gpu_defs.resolve_asset_graph().get(dg.AssetKey("world_model")).pools == {"gpu"}
 
 
 def test_workspace_names_both_locations():

@@ -28,6 +28,7 @@ MOST_LEFT = {
     "hurdle": 0.7,
     "econml_dr": 0.85,
     "econml_forest": 1.0,
+    "belief": 0.9,
 }
 
 
@@ -70,6 +71,8 @@ def _error(effects, truth):
 @pytest.mark.parametrize("name", sorted(MOST_LEFT))
 def test_a_learner_recovers_known_effects(trial, name):
     sample, _, _ = trial
+    if name == "belief":
+        sample = replace(sample, n_belief=5)
     fresh, fresh_truth, _ = make_trial(2)
     constant = fit_ensemble(find_learner("constant"), sample, settings=SETTINGS)
     worst = _error(constant.predict(fresh.context, DESCRIPTORS).mean, fresh_truth)
@@ -101,10 +104,11 @@ def test_the_cost_of_an_offer_is_an_ordinary_regression(trial, name):
 
 
 @pytest.mark.parametrize(
-    "name", ["x_learner", "dr_learner", "r_learner", "residual", "residual_fine", "econml_dr"]
+    "name",
+    ["x_learner", "dr_learner", "r_learner", "residual", "residual_fine", "econml_dr", "belief"],
 )
 def test_learners_of_differences_refuse_a_cost(trial, name):
-    sample, _, _ = trial
+    sample = replace(trial[0], n_belief=5)
     costs = sample.with_outcome(sample.outcome * (sample.action > 0), is_zero_without_offer=True)
     with pytest.raises(SupportError, match="ordinary regression"):
         fit_ensemble(find_learner(name), costs, settings=SETTINGS)
@@ -253,3 +257,27 @@ def test_the_same_seed_gives_the_same_ensemble(trial):
         fit_ensemble(find_learner("residual"), small, settings=SETTINGS) for _ in range(2)
     )
     assert first.members[0].forests["added"].text == second.members[0].forests["added"].text
+
+
+def test_trees_never_split_on_a_belief_and_the_belief_learner_wants_one(trial):
+    sample, _, _ = trial
+    believing = replace(sample, n_belief=3)
+    effects = fit_ensemble(find_learner("residual"), believing, settings=SETTINGS)
+    moved = sample.context.copy()
+    moved[:, -3:] += 5.0
+    before, after = (effects.predict(each, DESCRIPTORS).mean for each in (sample.context, moved))
+    assert (before == after).all()
+    with pytest.raises(SupportError, match="the rows carry no belief"):
+        fit_ensemble(find_learner("belief"), sample, settings=SETTINGS)
+    unknown = sample.context.copy()
+    unknown[400:, -3:] = np.nan
+    with pytest.raises(SupportError, match="only 400 rows carry a belief"):
+        fit_ensemble(find_learner("belief"), replace(believing, context=unknown), settings=SETTINGS)
+
+
+def test_a_customer_without_a_belief_gets_the_mean_effect(trial):
+    believing = replace(trial[0], n_belief=5)
+    ensemble = fit_ensemble(find_learner("belief"), believing, settings=SETTINGS)
+    unknown = np.full((1, 5), np.nan)
+    everybody = ensemble.predict(believing.context, DESCRIPTORS).mean.mean(axis=0)
+    assert ensemble.predict(unknown, DESCRIPTORS).mean[0] == pytest.approx(everybody, abs=0.05)
