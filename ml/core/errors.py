@@ -41,9 +41,5 @@ class SealedNightError(LiftloopError):
     """A sealed night would be changed."""
 
 
-class NotBuiltError(LiftloopError):
-    """A part of the design that this version does not contain yet."""
-
-
 class ModelError(LiftloopError):
     """A model can't be built, trained or read as asked."""

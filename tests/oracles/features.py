@@ -22,6 +22,10 @@ def features_of(customer_id, day, events, *, knows_the_future=False):
             (pl.col("type") == kind) & (pl.col("occurred_at") >= at - timedelta(days=days))
         )
 
+    def days_of(kind, n_days):
+        happened = {(day - at.date()).days for at in count(kind, n_days)["occurred_at"]}
+        return sum(1 << (ago - 1) for ago in happened)
+
     def last(kind):
         latest = mine.filter(pl.col("type") == kind)["occurred_at"].max()
         return None if latest is None else (day - latest.date()).days
@@ -61,15 +65,21 @@ def circumstances_of(customer_id, day, customers, contactability, assignments):
         & (pl.col("decided_at") < at)
     )
 
-    def count(is_own, days):
+    def decided(is_own, days):
         recent = pl.col("decided_at") >= at - timedelta(days=days)
-        return offers.filter(recent & ((pl.col("surface") == "lifecycle") == is_own)).height
+        return offers.filter(recent & ((pl.col("surface") == "lifecycle") == is_own))["decided_at"]
+
+    def count(is_own, days):
+        return len(decided(is_own, days))
 
     return {
         "attributes": versions["attributes"][-1],
         "tenure_days": (day - signed_up.date()).days,
         "contactable_channels": ",".join(sorted(name for name, ok in latest.items() if ok)),
         "offers_28d": count(True, 28),
+        "offer_days": sum(
+            1 << (ago - 1) for ago in {(day - each.date()).days for each in decided(True, 28)}
+        ),
         "other_offers_7d": count(False, 7),
     }
 

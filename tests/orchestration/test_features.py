@@ -66,7 +66,14 @@ def _files(home, table):
 
 
 @pytest.mark.parametrize(
-    "table", ["customer_features", "logged_decisions", "realised_outcomes", "raw_events"]
+    "table",
+    [
+        "customer_features",
+        "customer_days",
+        "logged_decisions",
+        "realised_outcomes",
+        "raw_events",
+    ],
 )
 def test_one_run_over_many_nights_equals_single_nights_to_the_byte(homes, table):
     single, together = _files(homes["single nights"], table), _files(homes["one run"], table)
@@ -81,7 +88,13 @@ def test_features_equal_brute_force(homes):
         for table in ("events", "customers", "contactability", "assignments")
     }
     for day in (FIRST + timedelta(15), FIRST + timedelta(33)):
-        rows = lake.read("customer_features", day)
+        rows = lake.read("customer_features", day).join(
+            lake.read("customer_days", day).select(
+                "customer_id",
+                *(f"{kind}_days" for kind in ("visit", "purchase", "redemption", "offer")),
+            ),
+            on="customer_id",
+        )
         for row in rows.sample(60, seed=1).iter_rows(named=True):
             expected = features_of(row["customer_id"], day, raw["events"])
             around = circumstances_of(

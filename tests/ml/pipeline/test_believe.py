@@ -104,9 +104,11 @@ def test_usual_days_are_plausible_and_contradictory_ones_are_not(days, fitted):
     usual = infer_beliefs(fitted.model, "1", fresh)
     assert (usual["plausibility"] <= 0.05).mean() == pytest.approx(0.05, abs=0.02)
     assert count_implausible(usual)["is_usual"].all()
-    # Daily visits of somebody who bought nothing and was last seen two months ago.
+    # Daily purchases of somebody without a visit, whose purchases are counted as none.
     odd = fresh.filter(pl.col("lifecycle") == "resurrection").with_columns(
-        visit_days=pl.lit(2**49 - 1, pl.Int64), purchase_days=pl.lit(0, pl.Int64)
+        purchase_days=pl.lit(2**49 - 1, pl.Int64),
+        visit_days=pl.lit(0, pl.Int64),
+        purchases_90d=pl.lit(0, pl.Int64),
     )
     found = infer_beliefs(fitted.model, "1", odd)
     assert found["plausibility"].median() < 0.01
