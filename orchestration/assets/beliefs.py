@@ -100,11 +100,11 @@ def find_versions(mlflow: Mlflow) -> list[str]:
     """
     if find_spec("torch") is None:
         return []
-    from ml.tracking.registry import CANDIDATE, CHAMPION, PolicyRegistry
+    from ml.tracking.registry import CANDIDATE, CHAMPION, PREVIOUS, PolicyRegistry
     from ml.tracking.world_models import WorldModelRegistry
 
     registry = PolicyRegistry(mlflow.tracking_uri)
-    policies = [registry.version_of(alias) for alias in (CHAMPION, CANDIDATE)]
+    policies = [registry.version_of(alias) for alias in (CHAMPION, CANDIDATE, PREVIOUS)]
     used = [
         registry.read_tags(version).get("belief_version")
         for version in policies

@@ -8,7 +8,8 @@ demographics ('identified') or on latent taste ('hidden'). Consistency: log-odds
 beside the simulator's own.
 
 Part 'large': the sale's effect by 1,024 consumers, and at the published discount. Part
-'histories': few labels, latent traits, lags and a recurrent network, by 512 consumers.
+'histories': few labels, latent traits, lags and a recurrent network, by 512 consumers. Part
+'published': the published training's bound beside ours, at equal CPU time.
 
 Seeds that are finished are kept.
 """
@@ -22,6 +23,7 @@ from scipy import stats
 
 from benchmarks.studies.resuming import keep_seeds, print_line
 from benchmarks.studies.three_in_one.histories import run_history
+from benchmarks.studies.three_in_one.published import compare_training
 from benchmarks.studies.three_in_one.seeds import (
     HIDDEN,
     IDENTIFIED,
@@ -73,6 +75,11 @@ def main() -> int:
         work = partial(run_history, n_customers=size, is_quick=parsed.quick)
         seeds = range(parsed.first_seed, parsed.first_seed + min(_HISTORY_SEEDS, n_seeds))
         figures |= _report("histories", keep_seeds(parsed.out, f"histories-{size}", seeds, work))
+    if "published" in parts:
+        minutes = 0.2 if parsed.quick else parsed.minutes
+        work = partial(compare_training, minutes=minutes)
+        kept = keep_seeds(parsed.out, f"published-{minutes:g}", [parsed.first_seed], work)
+        figures |= _report("training", kept)
     print(f"\n{time.monotonic() - started:.0f} s")
     print_line(figures)
     return 0
@@ -111,7 +118,8 @@ def _name(part: str, subject: str, contender: str) -> str | None:
     if part == "consistency" and subject in _CONSISTENCY:
         key = _CONSISTENCY[subject]
         return key if contender == "ours" else f"{key}_{contender}"
-    return f"{subject}_{contender}" if part in ("refused", "r2") else None
+    kept = ("refused", "r2", "bound", "seconds")
+    return f"{part}_{subject}_{contender}" if part in kept else None
 
 
 def _count_wins(name: str, subject: str, errors: pl.DataFrame) -> dict[str, float]:
@@ -135,7 +143,8 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--first-seed", type=int, default=101)
     parser.add_argument("--customers", type=int, default=256)
     parser.add_argument("--worlds", default=f"{IDENTIFIED},{HIDDEN},{PUBLISHED}")
-    parser.add_argument("--parts", default="seeds", help="of seeds, large and histories")
+    parser.add_argument("--parts", default="seeds", help="of seeds, large, histories and published")
+    parser.add_argument("--minutes", type=float, default=15.0, help="of CPU, in part published")
     parser.add_argument(
         "--quick",
         action="store_true",
