@@ -17,7 +17,7 @@ from benchmarks.studies.three_in_one.baselines import score_chain, score_indepen
 from benchmarks.studies.three_in_one.features import list_visible, make_layout
 from ml.simulate.purchase_world import PURCHASE_WORLDS, simulate_purchases
 from ml.world_model.belief import infer_belief
-from ml.world_model.health import drop_unused_layers, measure_spreads
+from ml.world_model.health import check_health, drop_unused_layers, measure_spreads
 from ml.world_model.network import free_energy, infer_means
 from ml.world_model.partition import bound_log_partition, estimate_log_partition
 from ml.world_model.training import Epoch, Trained, TrainingConfig, train_network
@@ -26,7 +26,9 @@ _WORLD = "purchase_world_as_published"
 _RUNS, _STEPS = 100, 2_000
 
 
-def measure(n_customers: int, config: TrainingConfig) -> dict[str, float]:
+def measure(
+    n_customers: int, config: TrainingConfig, *, n_steps: int = _STEPS
+) -> dict[str, float]:
     """Train, and measure everything of the line.
 
     Parameters
@@ -35,6 +37,8 @@ def measure(n_customers: int, config: TrainingConfig) -> dict[str, float]:
         Consumers of the world that are used.
     config
         Of the training.
+    n_steps
+        Of annealing.
 
     Returns
     -------
@@ -56,12 +60,14 @@ def measure(n_customers: int, config: TrainingConfig) -> dict[str, float]:
         "train_floor_ratio": seconds / floor,
         "belief_rows_per_second": len(held_out) / belief,
         "belief_floor_ratio": belief / belief_floor,
-        **_measure_bounds(trained, held_out),
+        **_measure_bounds(trained, held_out, n_steps),
         "independent_nats": score_independent(layout, training, held_out),
         "chain_nats": score_chain(layout, training, held_out),
     }
     for layer, spread in enumerate(measure_spreads(trained.network, held_out), start=1):
         figures[f"spread_hidden_{layer}"] = spread
+    gates = {gate.name: gate.value for gate in check_health(trained, training, held_out)}
+    figures |= {name: gates[name] for name in ("chain_rms", "chain_within_2", "free_energy_gap")}
     figures["dropped_layers"] = float(drop_unused_layers(trained.network, held_out)[1])
     reach = figures["chain_nats"] - figures["independent_nats"]
     figures["gap_closed"] = (figures["bound_nats"] - figures["independent_nats"]) / reach
@@ -129,13 +135,13 @@ def _measure_belief(trained: Trained, rows: torch.Tensor) -> tuple[float, float]
     return taken, _time(multiply) * len(rows) / len(block)
 
 
-def _measure_bounds(trained: Trained, rows: torch.Tensor) -> dict[str, float]:
+def _measure_bounds(trained: Trained, rows: torch.Tensor, n_steps: int) -> dict[str, float]:
     """Return the held-out bound, log Z from below and from above."""
     network = trained.network.to("cpu", torch.float64)
     mean = trained.data_mean.double()
-    below = estimate_log_partition(network, mean, n_steps=_STEPS, n_runs=_RUNS)
+    below = estimate_log_partition(network, mean, n_steps=n_steps, n_runs=_RUNS)
     chains = tuple(each[:_RUNS].double() for each in trained.particles)
-    above = bound_log_partition(network, mean, chains, n_steps=_STEPS)
+    above = bound_log_partition(network, mean, chains, n_steps=n_steps)
     energy = float(free_energy(trained.network, rows).mean())
     return {
         "bound_nats": -energy - below.value,
