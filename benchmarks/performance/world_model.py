@@ -26,9 +26,7 @@ _WORLD = "purchase_world_as_published"
 _RUNS, _STEPS = 100, 2_000
 
 
-def measure(
-    n_customers: int, config: TrainingConfig, *, n_steps: int = _STEPS
-) -> dict[str, float]:
+def measure(n_customers: int, config: TrainingConfig, *, n_steps: int = _STEPS) -> dict[str, float]:
     """Train, and measure everything of the line.
 
     Parameters
