@@ -81,6 +81,14 @@ def test_one_run_over_many_nights_equals_single_nights_to_the_byte(homes, table)
     assert single == together
 
 
+def _join_days(lake, features):
+    """Return features with the days on which something happened, as customer_days has them."""
+    kinds = ("visit", "purchase", "redemption", "offer")
+    keys = ["customer_id", "decision_date"]
+    days = lake.scan("customer_days").select(*keys, *(f"{kind}_days" for kind in kinds))
+    return features.join(days.collect(), on=keys)
+
+
 def test_features_equal_brute_force(homes):
     lake = Lake(root=str(homes["one run"] / "lake"))
     raw = {
@@ -88,13 +96,7 @@ def test_features_equal_brute_force(homes):
         for table in ("events", "customers", "contactability", "assignments")
     }
     for day in (FIRST + timedelta(15), FIRST + timedelta(33)):
-        rows = lake.read("customer_features", day).join(
-            lake.read("customer_days", day).select(
-                "customer_id",
-                *(f"{kind}_days" for kind in ("visit", "purchase", "redemption", "offer")),
-            ),
-            on="customer_id",
-        )
+        rows = _join_days(lake, lake.read("customer_features", day))
         for row in rows.sample(60, seed=1).iter_rows(named=True):
             expected = features_of(row["customer_id"], day, raw["events"])
             around = circumstances_of(
@@ -131,7 +133,9 @@ def test_late_news_never_reaches_an_earlier_decision(homes):
     late = events.filter(
         events["available_at"].dt.date() > events["occurred_at"].dt.date() + timedelta(days=1)
     )
-    decided = lake.scan("customer_features").collect().join(late, on="customer_id")
+    decided = _join_days(lake, lake.scan("customer_features").collect()).join(
+        late, on="customer_id"
+    )
     between = decided.filter(
         (pl.col("decision_date") > pl.col("occurred_at").dt.date())
         & (pl.col("decision_date") <= pl.col("available_at").dt.date())
