@@ -21,7 +21,6 @@ from orchestration.assets.recalibration import recalibrated_policy
 from orchestration.assets.uplift import lifecycle_rule, uplift_heads
 from orchestration.jobs import (
     EXECUTOR,
-    belief_refresh,
     history,
     nightly,
     promotion,
@@ -38,7 +37,7 @@ from orchestration.schedules import (
     settings_search_schedule,
     weekly_training_schedule,
 )
-from orchestration.sensors import landing_files, world_model_trained
+from orchestration.sensors import landing_files
 from orchestration.settings import prepare_home, read_settings
 
 settings = read_settings()
@@ -78,12 +77,11 @@ defs = dg.Definitions(
         weekly_training,
         recalibration,
         settings_search,
-        belief_refresh,
         promotion,
         rollback,
     ],
     schedules=[nightly_schedule, weekly_training_schedule, settings_search_schedule],
-    sensors=[landing_files, world_model_trained],
+    sensors=[landing_files],
     resources=build_resources(settings),
     executor=EXECUTOR,
     loggers={"console": dg.colored_console_logger, "progress": progress_logger},

@@ -82,6 +82,8 @@ def erase_customer(settings: Settings, customer_id: str) -> Erasure:
     for path in (settings.warehouse, Path(f"{settings.warehouse}.wal")):
         path.unlink(missing_ok=True)
     shutil.rmtree(f"{settings.warehouse}.tmp", ignore_errors=True)
+    # Chains of a killed training began at customers' days.
+    shutil.rmtree(settings.checkpoints, ignore_errors=True)
     n_rows, n_files, unreadable = 0, 0, []
     for path in files:
         try:

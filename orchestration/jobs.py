@@ -126,10 +126,3 @@ settings_search = dg.define_asset_job(
     description="Search tree settings on the last training's snapshot; pin them if confirmed.",
     executor_def=EXECUTOR,
 )
-
-belief_refresh = dg.define_asset_job(
-    "belief_refresh",
-    selection=dg.AssetSelection.assets("training_beliefs"),
-    description="After the world model was trained: beliefs of everybody decided on so far.",
-    executor_def=EXECUTOR,
-)

@@ -3,6 +3,7 @@
 Reads and writes: ``lake/<table>/decision_date=YYYY-MM-DD/part-0.parquet``.
 """
 
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -79,6 +80,12 @@ class Lake(dg.ConfigurableResource):
             span = f"until {until or 'now'}" + (f" since {since}" if since else "")
             raise ContractError(f"lake table {table} has no partition {span}")
         return pl.scan_parquet([self.path(table, day) for day in days], hive_partitioning=False)
+
+    def drop_before(self, table: str, day: date) -> None:
+        """Remove the partitions before a date; that date's must be there."""
+        for each in self.dates(table):
+            if each < day:
+                shutil.rmtree(self.path(table, each).parent, ignore_errors=True)
 
     @contextmanager
     def hold(self, table: str, day: date) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""Sensors: a delivery that has arrived starts its night, a trained world model its beliefs.
+"""Sensors: a delivery that has arrived starts its night.
 
 Reads: landing, lake. Writes: run requests.
 """
@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from orchestration.jobs import belief_refresh, nightly
+from orchestration.jobs import nightly
 from orchestration.lake import Lake
 from orchestration.resources import Landing
 from orchestration.settings import read_settings
@@ -16,22 +16,15 @@ from orchestration.settings import read_settings
 _QUIET_SECONDS = 120
 
 
-_STATUS = (
-    dg.DefaultSensorStatus.RUNNING
-    if read_settings().has_schedules_on
-    else dg.DefaultSensorStatus.STOPPED
+@dg.sensor(
+    job=nightly,
+    minimum_interval_seconds=60,
+    default_status=(
+        dg.DefaultSensorStatus.RUNNING
+        if read_settings().has_schedules_on
+        else dg.DefaultSensorStatus.STOPPED
+    ),
 )
-
-
-@dg.asset_sensor(asset_key=dg.AssetKey("world_model"), job=belief_refresh, default_status=_STATUS)
-def world_model_trained(
-    context: dg.SensorEvaluationContext, asset_event: dg.EventLogEntry
-) -> dg.RunRequest:
-    """Infer beliefs anew once the GPU location has trained the world model."""
-    return dg.RunRequest(run_key=f"world_model:{asset_event.run_id}")
-
-
-@dg.sensor(job=nightly, minimum_interval_seconds=60, default_status=_STATUS)
 def landing_files(
     context: dg.SensorEvaluationContext, landing: Landing, lake: Lake
 ) -> Iterator[dg.RunRequest | dg.SkipReason]:

@@ -34,6 +34,8 @@ BEHAVIOUR_FEATURES = (
 
 BELIEF, PLAUSIBILITY = "belief_v", "plausibility_v"
 """Columns of rows that carry beliefs, each followed by the world model's version."""
+BELIEF_UNIT = "belief:"
+"""What a belief's features are called, each followed by its unit's number."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,15 @@ class Contexts:
             .to_numpy()
         )
 
+    def find_odd(self, version: str | None, *, least: float) -> np.ndarray:
+        """Return whose day is less plausible to a world model than ``least``, shape (n,), bool.
+
+        Nobody's without a version, and nobody's who has no belief.
+        """
+        if version is None or version not in self.beliefs:
+            return np.zeros(self.n_customers, dtype=bool)
+        return np.asarray(self.beliefs[version].plausibility < least)
+
     def take(self, rows: np.ndarray) -> "Contexts":
         """Return the contexts of the given rows (bool mask or indices, shape (m,))."""
         indices = np.flatnonzero(rows) if rows.dtype == bool else rows
@@ -100,13 +111,15 @@ class Contexts:
             },
         )
 
-    def see_belief(self, version: str | None) -> "Contexts":
+    def see_belief(self, version: str | None, *, size: int | None = None) -> "Contexts":
         """Return the contexts with a belief's columns after the features, in schema hash too.
 
         Parameters
         ----------
         version
             Of the world model; None returns the contexts as they are.
+        size
+            Units of its belief: no rows, or rows without any belief, say nothing of it.
 
         Returns
         -------
@@ -120,14 +133,17 @@ class Contexts:
         """
         if version is None:
             return self
-        if version not in self.beliefs:
+        if version not in self.beliefs and self.n_customers:
             held = ", ".join(sorted(self.beliefs)) or "none"
             raise ContractError(
-                f"the rows carry no beliefs of world model version {version} (but {held}): "
-                "materialise beliefs, or train and promote anew"
+                f"the rows carry no beliefs of world model version {version} (but {held}): the "
+                "asset beliefs says why; put torch or the version's files back, or roll back to a "
+                "policy that needs none (make rollback VERSION=)"
             )
-        means = self.beliefs[version].means
-        names = tuple(f"belief_{unit}" for unit in range(means.shape[1]))
+        means = self.beliefs[version].means if version in self.beliefs else np.empty((0, 0))
+        if size is not None and not means.shape[1]:
+            means = np.full((self.n_customers, size), np.nan)
+        names = tuple(f"{BELIEF_UNIT}{unit}" for unit in range(means.shape[1]))
         text = f"{self.schema_hash} world_model={version} {len(names)}"
         return replace(
             self,
@@ -189,7 +205,7 @@ def _read_belief(features: pl.DataFrame, version: str) -> Belief:
     """Return one version's belief of every row; NaN where it is null."""
     column = features[BELIEF + version]
     size = int(column.list.len().max() or 0)  # type: ignore[arg-type]
-    means = np.full((features.height, size), np.nan)
+    means = np.full((features.height, size), np.nan, dtype=np.float32)
     is_known = column.is_not_null().to_numpy()
     if is_known.any():
         means[is_known] = column.drop_nulls().list.to_array(size).to_numpy()

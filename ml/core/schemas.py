@@ -14,13 +14,13 @@ PRUNING_REASONS = [
     "frequency_cap",
     "quiet_hours",
     # Left to exploration.
+    "implausible",
     "thin_support",
     "value_not_positive",
     "too_dear",
     "does_not_pay",
     "log_supports_fewer",
     "not_in_rule",
-    "implausible",
 ]
 LIFECYCLE_NAMES = ["activation", "habituation", "resurrection"]
 

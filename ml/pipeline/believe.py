@@ -1,6 +1,6 @@
 """Learn: the world model of customer-days, the beliefs that it holds, and who may use which."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
 
@@ -172,9 +172,8 @@ def count_implausible(beliefs: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def explain_staleness(notes: Mapping[str, object], today: date) -> str:
-    """Return why a world model is too old to learn with; empty if it isn't."""
-    last = date.fromisoformat(str(notes["last_date"]))
+def explain_staleness(last: date, today: date) -> str:
+    """Return why a world model that knows days until ``last`` is too old; empty if it isn't."""
     age = (today - last).days
     if age <= STALE_DAYS:
         return ""

@@ -104,7 +104,7 @@ def explain_rows(
         Shape (n,), text.
     """
     offers = codes[:, 1:]
-    is_eligible = np.isin(offers, [0, *_codes_from("thin_support")])
+    is_eligible = np.isin(offers, [0, *_codes_from("implausible")])
     is_closed = np.isin(offers, [1 + PRUNING_REASONS.index(each) for each in _UNREACHED])
     return np.select(
         [

@@ -149,11 +149,9 @@ class UpliftScorer:
         bound = value + self.later_effect - rails.caution * effects.value_spread
         reward = rails.reward(bound, own_cost)
         pruned = PrunedPairs(*reward.shape)
-        if self.heads.belief_version is not None:
-            belief = contexts.beliefs[self.heads.belief_version]
-            # What effects were learned from holds no such customers: they are left to exploration.
-            is_odd = belief.plausibility < rails.least_plausibility
-            pruned.mark(is_odd[:, None], "implausible")
+        is_odd = contexts.find_odd(self.heads.belief_version, least=rails.least_plausibility)
+        # Effects of such customers were hardly seen: they are left to exploration.
+        pruned.mark(is_odd[:, None], "implausible")
         prune_by_economics(
             pruned,
             value_bound=bound,

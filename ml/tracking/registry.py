@@ -251,7 +251,8 @@ def _write_signature(policy: BudgetedPolicy) -> ModelSignature:
         for name, column in CustomerFeatures.columns().items()
     ]
     if policy.belief_version is not None:
-        inputs.append(ColSpec(Array(DataType.double), f"{BELIEF}{policy.belief_version}"))
-        inputs.append(ColSpec(DataType.double, f"{PLAUSIBILITY}{policy.belief_version}"))
+        # Null where a customer has none.
+        for name, kind in ((BELIEF, Array(DataType.double)), (PLAUSIBILITY, DataType.double)):
+            inputs.append(ColSpec(kind, f"{name}{policy.belief_version}", required=False))
     outputs = [ColSpec("double", action) for action in policy.actions.action_ids]
     return ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs))

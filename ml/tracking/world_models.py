@@ -5,15 +5,18 @@ is what the next training learns with.
 """
 
 from collections.abc import Mapping
+from datetime import date
 from importlib.metadata import version as version_of
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import mlflow
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types.schema import ColSpec, Schema
 
+from ml.core.errors import PromotionError
 from ml.core.hashing import hash_folder
 from ml.core.schemas import CustomerDays
 from ml.tracking.versions import fetch_version, find_tagged
@@ -74,13 +77,22 @@ class WorldModelRegistry:
         Raises
         ------
         PromotionError
-            If the files are gone, or their hash is not the registered one.
+            If there is no such version, the files are gone, or their hash is not the registered
+            one.
         """
         with TemporaryDirectory() as scratch:
-            folder, _ = fetch_version(
-                self._client, MODEL_NAME, version, Path(scratch), artifact=_ARTIFACT
-            )
+            try:
+                folder, _ = fetch_version(
+                    self._client, MODEL_NAME, version, Path(scratch), artifact=_ARTIFACT
+                )
+            except MlflowException as error:
+                raise PromotionError(f"no version {version} of {MODEL_NAME}: {error}") from error
             return load_world_model(folder)
+
+    def read_last_date(self, version: str) -> date:
+        """Return the last day that a version was trained on."""
+        tags = self._client.get_model_version(MODEL_NAME, version).tags
+        return date.fromisoformat(tags["last_date"])
 
     def newest(self) -> str | None:
         """Return the newest version, None if there is none."""

@@ -133,8 +133,11 @@ def fit_uplift_heads(
     """
     settings = settings or LearningSettings()
     settings = replace(settings, trees=replace(settings.trees, seed=seed % 2**31))
+    n_belief = 0
     if belief_version is not None:
+        n_features = len(logged.contexts.feature_names)
         logged = replace(logged, contexts=logged.contexts.see_belief(belief_version))
+        n_belief = len(logged.contexts.feature_names) - n_features
         settings = replace(settings, value_learners=(*settings.value_learners, "belief"))
     support = _count_support(logged, actions, minimum_support, progress)
     if not support:
@@ -143,7 +146,9 @@ def fit_uplift_heads(
             "or lower minimum_support in programme.json"
         )
     later = np.zeros(actions.n_actions) if later_effect is None else later_effect
-    trials = hold_trials(logged, actions, seed=seed, settings=settings, progress=progress)
+    trials = hold_trials(
+        logged, actions, seed=seed, settings=settings, n_belief=n_belief, progress=progress
+    )
     chosen: dict[str, dict[str, str]] = {}
     evidence = []
     for outcome in ("cost", "value"):
@@ -247,6 +252,7 @@ def hold_trials(
     *,
     seed: int,
     settings: LearningSettings,
+    n_belief: int = 0,
     progress: Progress = lambda message: None,
 ) -> dict[str, OutcomeTrial]:
     """Put the candidates on trial for each outcome.
@@ -259,6 +265,8 @@ def hold_trials(
         Of the folds.
     settings
         Candidates and trees.
+    n_belief
+        How many of the last features are a belief.
     progress
         Called with a line per candidate.
 
@@ -279,7 +287,7 @@ def hold_trials(
         fold=(hashed // np.uint64(N_FOLDS) % np.uint64(2)).astype(np.int64),
         is_in_scope=np.ones(logged.n_decisions, dtype=bool),
         is_zero_without_offer=False,
-        n_belief=sum(name.startswith("belief_") for name in logged.contexts.feature_names),
+        n_belief=n_belief,
     )
     judged = Judged(
         pseudo=np.zeros((logged.n_decisions, actions.n_actions)),

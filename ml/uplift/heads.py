@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ml.core.contexts import Contexts
+from ml.core.contexts import BELIEF_UNIT, Contexts
 from ml.core.errors import ContractError
 from ml.uplift.calibration import Calibration
 from ml.uplift.ensemble import EffectEstimate, Ensemble, summarise_members
@@ -109,6 +109,11 @@ class UpliftHeads:
         """K, control included."""
         return len(self.descriptors)
 
+    def see(self, contexts: Contexts) -> Contexts:
+        """Return contexts with the beliefs that the heads were fitted with, if with any."""
+        size = sum(name.startswith(BELIEF_UNIT) for name in self.feature_names)
+        return contexts.see_belief(self.belief_version, size=size)
+
     def predict(self, contexts: Contexts) -> Effects:
         """Predict effects.
 
@@ -128,7 +133,7 @@ class UpliftHeads:
             If the contexts' schema hash is another than the heads', or their beliefs are of another
             version of the world model.
         """
-        contexts = contexts.see_belief(self.belief_version)
+        contexts = self.see(contexts)
         if contexts.schema_hash != self.schema_hash:
             raise ContractError(
                 f"features have schema {contexts.schema_hash}, the heads were fitted on "

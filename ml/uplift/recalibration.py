@@ -60,7 +60,7 @@ def _calibrate_outcome(
     heads: UpliftHeads, recent: LoggedDecisions, outcome: str, families: Sequence[str]
 ) -> dict[str, tuple[Calibration, ...]]:
     """Return calibrations of what is predicted now, by lifecycle and action."""
-    contexts = recent.contexts.see_belief(heads.belief_version)
+    contexts = heads.see(recent.contexts)
     policy = recent.logging_policy
     lifecycle = contexts.frame["lifecycle"].to_numpy()
     predicted = heads.predict_outcome(outcome, contexts.context, lifecycle).mean

@@ -1,7 +1,8 @@
 """From rows to a world model: encode, train, drop what is unused, check, calibrate."""
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import polars as pl
 import torch
 
-from ml.core.errors import SupportError
+from ml.core.errors import ModelError, SupportError
 from ml.world_model.chance import Chance, seed_generator
 from ml.world_model.consistency import measure_free_energy
 from ml.world_model.encoding import Encoder
@@ -17,7 +18,8 @@ from ml.world_model.health import Gate, check_health, drop_unused_layers
 from ml.world_model.model import WorldModel
 from ml.world_model.network import Network
 from ml.world_model.sampling import sweep
-from ml.world_model.training import Epoch, TrainingConfig, train_network
+from ml.world_model.training import Epoch, Trained, TrainingConfig, train_network
+from ml.world_model.visible import Layout
 
 _SHOWN_SWEEPS = 50
 _MOST_CALIBRATION = 5_000
@@ -72,7 +74,7 @@ def fit_world_model(
     notes
         What else is kept with the model.
     checkpoints
-        As for ``train_network``.
+        As for ``train_network``; those of another training, which was killed, are removed.
     progress
         Called after each epoch.
 
@@ -97,20 +99,16 @@ def fit_world_model(
         torch.from_numpy(encoder.encode(each)[random.permutation(each.height)]).float().to(device)
         for each in (training, validation)
     )
-    trained = train_network(
-        rows,
-        encoder.layout,
-        config,
-        validation=others,
-        checkpoints=checkpoints,
-        progress=progress,
-    )
+    trained = _train(rows, encoder.layout, config, others, checkpoints, progress)
+    shorter, n_dropped = drop_unused_layers(trained.network, others)
+    particles = trained.particles[: shorter.n_layers + 1]
+    # What is left is what is used, so that is what must be healthy.
+    trained = replace(trained, network=shorter, particles=particles)
     gates = check_health(trained, rows, others, seed=config.seed)
-    network, n_dropped = drop_unused_layers(trained.network, others)
-    network = network.to("cpu")
+    network = shorter.to("cpu")
     chains = sweep(
-        trained.network,
-        trained.particles,
+        shorter,
+        particles,
         n_sweeps=_SHOWN_SWEEPS,
         chance=Chance(seed_generator(config.seed, -2, 0, device)),
     )[0]
@@ -130,6 +128,30 @@ def fit_world_model(
         n_dropped,
         config,
     )
+
+
+def _train(
+    rows: torch.Tensor,
+    layout: Layout,
+    config: TrainingConfig,
+    others: torch.Tensor,
+    checkpoints: Path | None,
+    progress: Callable[[Epoch], None],
+) -> Trained:
+    """Train, from the beginning where the checkpoints are of other rows or settings."""
+
+    def train() -> Trained:
+        return train_network(
+            rows, layout, config, validation=others, checkpoints=checkpoints, progress=progress
+        )
+
+    try:
+        return train()
+    except ModelError:
+        if checkpoints is None or not checkpoints.exists():
+            raise
+        shutil.rmtree(checkpoints)
+        return train()
 
 
 def list_gates(gates: Sequence[Gate]) -> pl.DataFrame:

@@ -18,6 +18,7 @@ from ml.world_model.network import Network
 
 MODEL_FILE = "world_model.json"
 _FORMAT = 1
+_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,8 @@ class WorldModel:
         own = segment.cast(pl.String).replace_strict(number, default=-1).to_numpy().astype(int)
         energies = [np.asarray(self.calibration[name]) for name in names]
         return rank_among(
-            measure_free_energy(self.network, self.encoder.encode(rows)),
+            # Rows that are alike must tie, whatever a file's or a product's rounding.
+            measure_free_energy(self.network, self.encoder.encode(rows)) - _TOLERANCE,
             own,
             np.concatenate([np.zeros(0), *energies]),
             np.repeat(np.arange(len(names)), [len(each) for each in energies]),

@@ -1,16 +1,18 @@
 """Identify: what the registered world models believe of customers, and how odd their days are.
 
 Reads: lake customer_days, versions of world_model and assignment_policy. Writes: lake beliefs (a
-night's customers) and training_beliefs (everybody decided on so far).
+night's customers) and training_beliefs (everybody decided on so far; the newest training's alone).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import date
 from importlib.util import find_spec
 
 import dagster as dg
 import polars as pl
 
+from ml.core.errors import ModelError, PromotionError
 from ml.core.schemas import Beliefs
 from ml.pipeline.snapshots import Snapshot
 from orchestration.assets.embedding import explain, tabulate
@@ -20,7 +22,14 @@ from orchestration.partitions import NIGHTS
 from orchestration.resources import Mlflow
 
 _PLAUSIBLE = "plausible_days"
-_NONE = "no world model is registered: heads use raw features"
+
+
+@dataclass(frozen=True)
+class Versions:
+    """World models in use, in order, or why there is none."""
+
+    found: tuple[str, ...]
+    reason: str = ""
 
 
 @dg.asset(
@@ -42,18 +51,15 @@ def beliefs(
 ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
     """Infer tonight's beliefs by every version that a policy or the next training needs."""
     night = date.fromisoformat(context.partition_key)
-    found = _infer(lake.read("customer_days", night), find_versions(mlflow), mlflow)
+    versions = find_versions(mlflow)
+    found = _infer(lake.read("customer_days", night), versions, mlflow, context.log.warning)
     receipt = lake.write(found, "beliefs", night, schema=Beliefs)
-    versions = found["version"].unique(maintain_order=True).to_list()
     yield dg.MaterializeResult(
-        metadata={
-            "dagster/row_count": found.height,
-            "versions": ", ".join(versions) or _NONE,
-        },
-        data_version=dg.DataVersion(receipt.sha256),
+        metadata=_describe(found, versions), data_version=dg.DataVersion(receipt.sha256)
     )
-    if not versions:
-        yield dg.AssetCheckResult(check_name=_PLAUSIBLE, passed=True, metadata={"detail": _NONE})
+    if found.is_empty():
+        detail = {"detail": versions.reason or "nobody is due"}
+        yield dg.AssetCheckResult(check_name=_PLAUSIBLE, passed=True, metadata=detail)
         return
     from ml.pipeline.believe import count_implausible
 
@@ -68,7 +74,7 @@ def beliefs(
 
 @dg.asset(
     deps=["customer_days", "randomisation_checks"],
-    description="Beliefs of everybody decided on so far, for training and evaluation.",
+    description="Beliefs of everybody decided on so far, for the newest training and its gate.",
     group_name="identify",
     kinds={"torch", "parquet"},
 )
@@ -76,30 +82,34 @@ def training_beliefs(
     context: dg.AssetExecutionContext, lake: Lake, mlflow: Mlflow
 ) -> dg.MaterializeResult:
     """Infer the beliefs that the training of a date reads, once per version."""
-    training_date = find_training_date(lake)
+    training_date, versions = find_training_date(lake), find_versions(mlflow)
     days = lake.scan("customer_days", until=training_date).collect()
-    found = _infer(days, find_versions(mlflow), mlflow)
+    found = _infer(days, versions, mlflow, context.log.warning)
     receipt = lake.write(found, "training_beliefs", training_date, schema=Beliefs)
-    versions = found["version"].unique(maintain_order=True).to_list()
-    if not versions:
-        context.log.info(_NONE)
+    lake.drop_before("training_beliefs", training_date)
+    if versions.reason:
+        context.log.info(f"heads use raw features: {versions.reason}")
     return dg.MaterializeResult(
-        metadata={
-            "dagster/row_count": found.height,
-            "training_date": str(training_date),
-            "versions": ", ".join(versions) or _NONE,
-        },
+        metadata={"training_date": str(training_date), **_describe(found, versions)},
         data_version=dg.DataVersion(receipt.sha256),
     )
 
 
-def find_versions(mlflow: Mlflow) -> list[str]:
+def find_versions(mlflow: Mlflow) -> Versions:
     """Return the world models in use: the newest, and those that policies were fitted with.
 
-    Without torch there is none to be had, and a policy that needs one says so when it decides.
+    Parameters
+    ----------
+    mlflow
+        Where they are registered.
+
+    Returns
+    -------
+    Versions
+        None without torch; a policy that needs one then says so when it decides.
     """
     if find_spec("torch") is None:
-        return []
+        return Versions((), "torch is not installed")
     from ml.tracking.registry import CANDIDATE, CHAMPION, PREVIOUS, PolicyRegistry
     from ml.tracking.world_models import WorldModelRegistry
 
@@ -111,7 +121,8 @@ def find_versions(mlflow: Mlflow) -> list[str]:
         if version is not None
     ]
     newest = WorldModelRegistry(mlflow.tracking_uri).newest()
-    return sorted({each for each in (*used, newest) if each}, key=int)
+    found = sorted({each for each in (*used, newest) if each}, key=int)
+    return Versions(tuple(found), "" if found else "no world model is registered")
 
 
 def choose_belief(
@@ -134,23 +145,44 @@ def choose_belief(
         The newest version that the snapshot carries, unless it is stale, and an empty text; or None
         and the reason.
     """
-    versions = sorted(snapshot.training.contexts.beliefs, key=int)
-    if not versions:
-        return None, "no world model is registered"
+    carried = sorted(snapshot.training.contexts.beliefs, key=int)
+    versions = find_versions(mlflow)
+    if not carried or versions.reason:
+        return None, versions.reason or "no registered world model could be read"
     from ml.pipeline.believe import explain_staleness
     from ml.tracking.world_models import WorldModelRegistry
 
-    notes = WorldModelRegistry(mlflow.tracking_uri).load(versions[-1]).notes
-    reason = explain_staleness(notes, training_date)
-    return (None, reason) if reason else (versions[-1], "")
+    newest = carried[-1]
+    last = WorldModelRegistry(mlflow.tracking_uri).read_last_date(newest)
+    reason = explain_staleness(last, training_date)
+    return (None, reason) if reason else (newest, "")
 
 
-def _infer(days: pl.DataFrame, versions: Sequence[str], mlflow: Mlflow) -> pl.DataFrame:
-    """Return every version's beliefs of customer-days."""
-    if not versions or days.is_empty():
-        return Beliefs.create_empty()
-    from ml.pipeline.believe import infer_beliefs
-    from ml.tracking.world_models import WorldModelRegistry
+def _describe(found: pl.DataFrame, versions: Versions) -> dict[str, int | str]:
+    """Return what a person wants to know of an inference."""
+    names = found["version"].unique(maintain_order=True).to_list()
+    return {
+        "dagster/row_count": found.height,
+        "versions": ", ".join(names) or f"none: {versions.reason or 'nothing to infer'}",
+    }
 
-    registry = WorldModelRegistry(mlflow.tracking_uri)
-    return pl.concat([infer_beliefs(registry.load(each), each, days) for each in versions])
+
+def _infer(
+    days: pl.DataFrame, versions: Versions, mlflow: Mlflow, warn: Callable[[str], None]
+) -> pl.DataFrame:
+    """Return beliefs of customer-days by every version that can be read; say which can't."""
+    found: list[pl.DataFrame] = [Beliefs.create_empty()]
+    if versions.found and not days.is_empty():
+        from ml.pipeline.believe import infer_beliefs
+        from ml.tracking.world_models import WorldModelRegistry
+
+        registry = WorldModelRegistry(mlflow.tracking_uri)
+        for version in versions.found:
+            try:
+                model = registry.load(version)
+            except (PromotionError, ModelError) as error:
+                # Whoever needs it refuses by itself: nobody else is held up.
+                warn(f"no beliefs of world model version {version}: {error}")
+            else:
+                found.append(infer_beliefs(model, version, days))
+    return pl.concat(found)

@@ -71,7 +71,11 @@ def policy_evaluation(
     # What is calibrated on what came after a drift is judged on what came after it.
     since = candidate.tags.get("since")
     snapshot, _ = read_snapshot(
-        lake, programme, training_date, since=date.fromisoformat(since) if since else None
+        lake,
+        programme,
+        training_date,
+        since=date.fromisoformat(since) if since else None,
+        has_beliefs=True,
     )
     settings = programme.read()
     # Another run may have promoted it meanwhile: the record that did stands.

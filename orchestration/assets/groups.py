@@ -36,7 +36,11 @@ def group_values(
     )
     since = candidate.tags.get("since")
     snapshot, _ = read_snapshot(
-        lake, programme, training_date, since=date.fromisoformat(since) if since else None
+        lake,
+        programme,
+        training_date,
+        since=date.fromisoformat(since) if since else None,
+        has_beliefs=True,
     )
     values = value_groups(
         snapshot, candidate=candidate.policy, champion=champion.policy, programme=settings

@@ -50,7 +50,7 @@ def recalibrated_policy(
     training_date, settings = find_training_date(lake), programme.read()
     since = _find_since(config.since, training_date, settings.matured_after_days)
     recent = take_snapshot(
-        read_matured(lake, training_date, since=since),
+        read_matured(lake, training_date, since=since, has_beliefs=True),
         programme=replace(settings, attributes=champion.policy.attributes),
         actions=champion.policy.actions,
     )

@@ -47,17 +47,27 @@ def find_training_date(lake: Lake) -> date:
 
 
 def read_snapshot(
-    lake: Lake, programme: ProgrammeFile, training_date: date, *, since: date | None = None
+    lake: Lake,
+    programme: ProgrammeFile,
+    training_date: date,
+    *,
+    since: date | None = None,
+    has_beliefs: bool = False,
 ) -> tuple[Snapshot, ActionSet]:
-    """Read every decision matured by a date, from another on if given, and its action set."""
+    """Read every decision matured by a date, from another on if given, and its action set.
+
+    With beliefs where policies are fitted or valued: they may have been learned from them.
+    """
     catalogue_day = [day for day in lake.dates("action_catalogue") if day <= training_date][-1]
     actions = read_actions(lake.read("action_catalogue", catalogue_day))
-    rows = read_matured(lake, training_date, since=since)
+    rows = read_matured(lake, training_date, since=since, has_beliefs=has_beliefs)
     return take_snapshot(rows, programme=programme.read(), actions=actions), actions
 
 
-def read_matured(lake: Lake, training_date: date, *, since: date | None = None) -> pl.DataFrame:
-    """Read decisions matured by a date, joined with outcomes, features and beliefs."""
+def read_matured(
+    lake: Lake, training_date: date, *, since: date | None = None, has_beliefs: bool = False
+) -> pl.DataFrame:
+    """Read decisions matured by a date, joined with outcomes, features and, if asked, beliefs."""
     outcomes = lake.scan("realised_outcomes", until=training_date).filter(
         pl.col("matured_date") <= training_date
     )
@@ -78,4 +88,6 @@ def read_matured(lake: Lake, training_date: date, *, since: date | None = None) 
         .collect()
     )
     believed = [day for day in lake.dates("training_beliefs") if day <= training_date]
-    return join_beliefs(rows, lake.read("training_beliefs", believed[-1])) if believed else rows
+    if not has_beliefs or not believed:
+        return rows
+    return join_beliefs(rows, lake.read("training_beliefs", believed[-1]))

@@ -109,7 +109,7 @@ def uplift_heads(
 
     registry = PolicyRegistry(mlflow.tracking_uri)
     training_date = find_training_date(lake)
-    snapshot, actions = read_snapshot(lake, programme, training_date)
+    snapshot, actions = read_snapshot(lake, programme, training_date, has_beliefs=True)
     settings = programme.read()
     belief_version, no_belief = choose_belief(snapshot, mlflow, training_date)
     if belief_version is None:

@@ -45,17 +45,18 @@ def world_model(
     from ml.tracking.world_models import WorldModelRegistry
     from ml.world_model.fitting import list_gates
 
-    settings, newest = programme.read(), lake.dates("customer_days")[-1]
-    folder = Path(checkpoints.root) / str(newest)
+    days = lake.scan("customer_days").collect()
+    folder = Path(checkpoints.root)
     fitted = train_world_model(
-        lake.scan("customer_days", until=newest).collect(),
-        programme=settings,
+        days,
+        programme=programme.read(),
         checkpoints=folder,
         progress=lambda epoch: context.log.info(
             f"epoch {epoch.epoch}: free energy {epoch.training_free_energy:.2f}, of other "
             f"customers {epoch.validation_free_energy:.2f} nats a row, {epoch.seconds:.1f} s"
         ),
     )
+    newest = fitted.model.notes["last_date"]
     network, names = fitted.model.network, fitted.model.encoder.layout.names
     curve = pl.DataFrame([asdict(epoch) for epoch in fitted.curve])
     gates = list_gates(fitted.gates)
@@ -75,7 +76,7 @@ def world_model(
         run.log_params(
             {
                 "first_date": fitted.model.notes["first_date"],
-                "last_date": fitted.model.notes["last_date"],
+                "last_date": newest,
                 "n_rows": fitted.model.notes["n_rows"],
                 "device": fitted.model.notes["device"],
                 "visible_units": len(names),
@@ -96,7 +97,7 @@ def world_model(
             run.log_figure(figure, f"{name}.png")
         if not fitted.failed:
             version = WorldModelRegistry(mlflow.tracking_uri).register(
-                fitted.model, tags={"last_date": str(fitted.model.notes["last_date"])}
+                fitted.model, tags={"last_date": str(newest)}
             )
     shutil.rmtree(folder, ignore_errors=True)
     if version is None:

@@ -98,7 +98,6 @@ def test_jobs_and_schedules_are_the_listed_ones():
             "settings_search",
             "promotion",
             "recalibration",
-            "belief_refresh",
             "rollback",
         )
     }

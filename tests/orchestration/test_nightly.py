@@ -75,6 +75,45 @@ def test_the_second_night_goes_on_where_the_first_stopped(lived_home):
     }
 
 
+def test_a_world_model_was_trained_and_its_beliefs_reached_heads_and_nights(lived_home):
+    lake = _lake(lived_home)
+    assert "did not end" not in (lived_home / "first.txt").read_text()
+    trained = lake.scan("training_beliefs").collect()
+    decided = lake.scan("customer_days", until=lake.dates("training_beliefs")[-1]).collect()
+    assert set(trained["version"]) == {"1"}
+    assert trained.height == decided.height
+    for night in (FIRST, SECOND):
+        tonight = lake.read("beliefs", night)
+        assert tonight.height == lake.read("customer_days", night).height > 100
+        assert (tonight["plausibility"] <= 0.01).mean() < 0.1
+    script = """
+from orchestration.settings import read_settings
+from orchestration.resources import build_resources
+from orchestration.assets.beliefs import find_versions
+from ml.tracking.registry import PolicyRegistry
+from ml.tracking.world_models import WorldModelRegistry
+settings = read_settings()
+print("VERSIONS", find_versions(build_resources(settings)["mlflow"]).found)
+print("POLICY", PolicyRegistry(settings.tracking_uri).load("2").policy.belief_version)
+print("UNITS", WorldModelRegistry(settings.tracking_uri).load("1").n_belief)
+import mlflow, polars as pl
+days = pl.read_parquet(settings.lake / "customer_days" / "*" / "*.parquet").head(20)
+served = mlflow.pyfunc.load_model("models:/world_model/1").predict(days.to_pandas())
+print("SERVED", served.shape, bool(served["plausibility"].between(0, 1).all()))
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script],
+        cwd=ROOT,
+        env=clean_environment(lived_home),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    for expected in ("VERSIONS ('1',)", "POLICY 1", "UNITS 64", "SERVED (20, 65) True"):
+        assert expected in done.stdout, done.stdout
+
+
 def test_every_night_leaves_a_page_that_needs_no_server(lived_home):
     page = (lived_home / "reports" / f"{SECOND}.html").read_text()
     for expected in ("signals alarm", "Offers of the night", "Policies on the evaluation", "Gate:"):

@@ -55,30 +55,37 @@ def main() -> int:
     n_customers = 32 if parsed.quick else parsed.customers
     figures: dict[str, float] = {"seeds": n_seeds, "consumers": n_customers}
     parts = parsed.parts.split(",")
+    out = f"{parsed.out}/quick" if parsed.quick else parsed.out
     if "seeds" in parts:
         for world in [IDENTIFIED] if parsed.quick else parsed.worlds.split(","):
             seeds = range(parsed.first_seed, parsed.first_seed + n_seeds)
             work = partial(run_seed, world=world, n_customers=n_customers, is_quick=parsed.quick)
-            lived = keep_seeds(parsed.out, f"{world}-{n_customers}", seeds, work)
+            lived = keep_seeds(out, f"{world}-{n_customers}", seeds, work)
             figures |= _report(world.removeprefix("purchase_world_"), lived)
     if "large" in parts:
-        for world, size, is_full in (
-            (IDENTIFIED, _LARGE, True),
-            (SMALL_EFFECT, parsed.customers, False),
+        for world, size, has_all in (
+            (IDENTIFIED, n_customers if parsed.quick else _LARGE, True),
+            (SMALL_EFFECT, n_customers, False),
         ):
-            work = partial(run_sale, world=world, n_customers=size, is_full=is_full)
+            work = partial(
+                run_sale,
+                world=world,
+                n_customers=size,
+                has_all_learners=has_all,
+                is_quick=parsed.quick,
+            )
             seeds = range(parsed.first_seed, parsed.first_seed + min(_LARGE_SEEDS, n_seeds))
-            lived = keep_seeds(parsed.out, f"sale-{world}-{size}", seeds, work)
+            lived = keep_seeds(out, f"sale-{world}-{size}", seeds, work)
             figures |= _report(f"{world.removeprefix('purchase_world_')}_{size}", lived)
     if "histories" in parts:
         size = n_customers if parsed.quick else _MANY
         work = partial(run_history, n_customers=size, is_quick=parsed.quick)
         seeds = range(parsed.first_seed, parsed.first_seed + min(_HISTORY_SEEDS, n_seeds))
-        figures |= _report("histories", keep_seeds(parsed.out, f"histories-{size}", seeds, work))
+        figures |= _report("histories", keep_seeds(out, f"histories-{size}", seeds, work))
     if "published" in parts:
         minutes = 0.2 if parsed.quick else parsed.minutes
         work = partial(compare_training, minutes=minutes)
-        kept = keep_seeds(parsed.out, f"published-{minutes:g}", [parsed.first_seed], work)
+        kept = keep_seeds(out, f"published-{minutes:g}", [parsed.first_seed], work)
         figures |= _report("training", kept)
     print(f"\n{time.monotonic() - started:.0f} s")
     print_line(figures)

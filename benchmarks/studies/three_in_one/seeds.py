@@ -59,12 +59,15 @@ def run_seed(seed: int, world: str, n_customers: int, is_quick: bool) -> pl.Data
     return tabulate(rows, seed)
 
 
-def run_sale(seed: int, world: str, n_customers: int, is_full: bool) -> pl.DataFrame:
-    """Return the figures of the sale's effect alone: of all learners in full, or of two."""
+def run_sale(
+    seed: int, world: str, n_customers: int, has_all_learners: bool, is_quick: bool
+) -> pl.DataFrame:
+    """Return the figures of the sale's effect alone: of all learners, or of two."""
     torch.set_num_threads(1)
-    seen = see_world(world, seed, n_customers, OUR_TRAINING)
-    learners = tuple(LEARNERS) if is_full else _FEW_LEARNERS
-    return tabulate(_compare_action(seen, seed, "sale", {"belief_history": learners}), seed)
+    seen = see_world(world, seed, n_customers, QUICK_TRAINING if is_quick else OUR_TRAINING)
+    asked = {"belief_history": tuple(LEARNERS) if has_all_learners else _FEW_LEARNERS}
+    n_trees = 20 if is_quick else N_TREES
+    return tabulate(_compare_action(seen, seed, "sale", asked, n_trees), seed)
 
 
 def measure_area(outcome: np.ndarray, chance: np.ndarray) -> float:

@@ -16,15 +16,18 @@ from ml.pipeline.believe import (
     count_implausible,
     explain_staleness,
     infer_beliefs,
+    prepare_days,
     train_world_model,
 )
 from ml.pipeline.learn import fit_candidate
 from ml.pipeline.policy_files import load_policy, save_policy
 from ml.pipeline.snapshots import take_snapshot
 from ml.uplift.fitting import LearningSettings
+from ml.world_model.consistency import measure_free_energy
 from ml.world_model.model import load_world_model, save_world_model
 from ml.world_model.training import TrainingConfig
 
+COUPON = ACTIONS.action_ids.index("email_coupon_2")
 SMALL = TrainingConfig(hidden=(8,), n_epochs=6, batch_size=128, n_particles=128)
 
 
@@ -115,6 +118,48 @@ def test_usual_days_are_plausible_and_contradictory_ones_are_not(days, fitted):
     assert not count_implausible(found)["is_usual"].any()
 
 
+def _measure(model, rows):
+    return measure_free_energy(model.network, model.encoder.encode(prepare_days(rows, [])))
+
+
+def test_rows_that_are_alike_are_equally_plausible_however_many(fitted, days):
+    """The oddest of the held-out days, many times over, is as plausible as its share of them."""
+    one = days.filter(pl.col("lifecycle") == "resurrection").head(1)
+    many = pl.concat([one] * 500)
+    usual = replace(
+        fitted.model,
+        calibration={
+            "resurrection": np.round(
+                np.sort(
+                    np.concatenate(
+                        [
+                            _measure(fitted.model, many),
+                            _measure(fitted.model, one).repeat(4_500) - 5.0,
+                        ]
+                    )
+                ),
+                4,
+            )
+        },
+    )
+    assert infer_beliefs(usual, "1", many)["plausibility"].to_numpy() == pytest.approx(501 / 5_001)
+
+
+def test_a_killed_training_of_other_rows_does_not_stand_in_the_way(days, fitted, tmp_path):
+    def kill(epoch):
+        if epoch.epoch == 2:
+            raise KeyboardInterrupt
+
+    part = days.filter(pl.col("decision_date") < date(2026, 1, 20))
+    with pytest.raises(KeyboardInterrupt):
+        train_world_model(
+            part, programme=PROGRAMME, config=SMALL, checkpoints=tmp_path, progress=kill
+        )
+    assert list(tmp_path.rglob("*.safetensors"))
+    again = train_world_model(days, programme=PROGRAMME, config=SMALL, checkpoints=tmp_path)
+    assert (again.model.network.weights[0] == fitted.model.network.weights[0]).all()
+
+
 def test_a_saved_model_says_the_same(days, fitted, tmp_path):
     save_world_model(fitted.model, tmp_path / "a")
     save_world_model(fitted.model, tmp_path / "b")
@@ -130,23 +175,23 @@ def test_a_saved_model_says_the_same(days, fitted, tmp_path):
 
 
 def test_a_model_that_knows_only_old_days_is_stale():
-    notes = {"last_date": "2026-02-01"}
-    assert explain_staleness(notes, date(2026, 3, 1)) == ""
-    assert "29 days ago" in explain_staleness(notes, date(2026, 3, 2))
+    last = date(2026, 2, 1)
+    assert explain_staleness(last, date(2026, 3, 1)) == ""
+    assert "29 days ago" in explain_staleness(last, date(2026, 3, 2))
 
 
-def _believed_rows(version, *, seed=1, spread=1.0):
-    """The known log, with a belief that holds what the effects depend on."""
-    rows = make_rows(seed)[0]
-    keys = rows.select("customer_id", "decision_date").unique(maintain_order=True)
+def _believed_rows(version):
+    """The known log, with a belief that holds what the effects depend on, and nothing else does."""
+    rows, z = make_rows(1)
     random = np.random.default_rng(3)
-    belief = random.random((keys.height, 4)) * spread
-    beliefs = keys.with_columns(
+    belief = np.column_stack([1 / (1 + np.exp(-z)), random.random((len(z), 3))])
+    beliefs = rows.select("customer_id", "decision_date").with_columns(
         pl.lit(version).alias("version"),
         pl.Series("belief", belief.astype(np.float32), dtype=pl.Array(pl.Float32, 4)).arr.to_list(),
-        pl.Series("plausibility", random.random(keys.height)),
+        pl.Series("plausibility", random.random(rows.height)),
     )
-    return join_beliefs(rows, beliefs)
+    blind = rows.with_columns(pl.lit('{"region": "east"}').alias("attributes"))
+    return join_beliefs(blind, beliefs)
 
 
 def test_heads_refuse_beliefs_of_another_version_and_decide_with_their_own(tmp_path):
@@ -157,6 +202,8 @@ def test_heads_refuse_beliefs_of_another_version_and_decide_with_their_own(tmp_p
         snapshot, programme=programme, actions=ACTIONS, settings=quick, belief_version="3"
     )
     assert candidate.belief_version == "3"
+    # Without the belief nothing tells effects apart: its learner is what serves.
+    assert any("belief" in name for name in candidate.scorer.heads.ensembles)
     contexts = snapshot.evaluation.contexts
     scores = candidate.scorer.score(contexts)
     odd = contexts.beliefs["3"].plausibility < 0.2
@@ -167,6 +214,11 @@ def test_heads_refuse_beliefs_of_another_version_and_decide_with_their_own(tmp_p
     loaded = load_policy(tmp_path / "policy")
     assert loaded.belief_version == "3"
     assert (loaded.probabilities(contexts) == candidate.probabilities(contexts)).all()
+    z = contexts.beliefs["3"].means[:, 0]
+    effect = loaded.scorer.heads.predict(contexts).value_effect[:, COUPON]
+    assert np.corrcoef(effect, z)[0, 1] > 0.8
+    nobody = contexts.take(np.zeros(contexts.n_customers, dtype=bool))
+    assert loaded.probabilities(replace(nobody, beliefs={})).shape == (0, ACTIONS.n_actions)
     other = take_snapshot(_believed_rows("4"), programme=PROGRAMME, actions=ACTIONS)
     with pytest.raises(ContractError, match=r"no beliefs of world model version 3 \(but 4\)"):
         candidate.probabilities(other.evaluation.contexts)
@@ -185,7 +237,7 @@ def test_rows_without_a_belief_are_joined_as_unknown():
     assert joined["decision_id"].equals(rows["decision_id"])
     contexts = build_contexts(joined, programme=PROGRAMME, actions=ACTIONS)
     seen = contexts.see_belief("2")
-    assert seen.feature_names[-2:] == ("belief_0", "belief_1")
+    assert seen.feature_names[-2:] == ("belief:0", "belief:1")
     assert seen.schema_hash != contexts.schema_hash
     assert np.isnan(seen.context[-1, -2:]).all()
     assert seen.context[0, -2:].tolist() == [0.5, 0.25]
