@@ -117,10 +117,20 @@ def plot_chains(data_mean: np.ndarray, chain_mean: np.ndarray, names: Sequence[s
     """
     figure = Figure(figsize=(5, 4.2), layout="constrained")
     axes = figure.subplots()
-    axes.plot([0, 1], [0, 1], color=GREY, lw=1)
+    top = 1.05 * float(max(data_mean.max(), chain_mean.max()))
+    axes.plot([0, top], [0, top], color=GREY, lw=1)
     axes.scatter(data_mean, chain_mean, s=12, color=BLUE)
-    for unit in np.argsort(-np.abs(chain_mean - data_mean))[:5]:
-        axes.annotate(names[unit], (data_mean[unit], chain_mean[unit]), fontsize=7, color=ORANGE)
+    farthest = np.argsort(-np.abs(chain_mean - data_mean))[:5]
+    for place, unit in enumerate(farthest[np.argsort(chain_mean[farthest])]):
+        # In the empty corner, in order of height, so that names don't lie on each other.
+        axes.annotate(
+            names[unit],
+            (data_mean[unit], chain_mean[unit]),
+            xytext=(0.55 * top, (0.04 + 0.07 * place) * top),
+            arrowprops={"arrowstyle": "-", "color": ORANGE, "lw": 0.5},
+            fontsize=7,
+            color=ORANGE,
+        )
     axes.set_xlabel("share in the data")
     axes.set_ylabel("share in the model's chains")
     axes.spines[["top", "right"]].set_visible(False)

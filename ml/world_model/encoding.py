@@ -38,7 +38,8 @@ class Column:
             return [Group(self.name, "one_hot", (*self.levels, OTHER))]
         if self.kind == "number":
             edges = [f"{cut:g}" for cut in self.cuts]
-            labels = [f"<= {edge}" for edge in edges] + ([f"> {edges[-1]}"] if edges else ["any"])
+            labels = [f"up to {edge}" for edge in edges]
+            labels.append(f"above {edges[-1]}" if edges else "any")
             return [Group(self.name, "one_hot", (*labels, UNKNOWN))]
         days = [Group(f"{self.name}_day_{day}", "flag") for day in range(1, _SINGLE_DAYS + 1)]
         weeks = [Group(f"{self.name}_week_{week}", "flag") for week in range(1, self.n_weeks + 1)]

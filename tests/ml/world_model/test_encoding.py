@@ -45,7 +45,7 @@ def test_each_column_becomes_its_units():
     # Three rows are too few for a level: all that is rare is alike.
     assert "rare=a" not in unit
     assert unit["rare=other"].sum() == 3
-    assert (unit["spend=<= 0"] == (rows["spend"] == 0).to_numpy()).all()
+    assert (unit["spend=up to 0"] == (rows["spend"] == 0).to_numpy()).all()
     bits = rows["visit_days"].to_numpy()
     for day in (1, 4):
         assert (unit[f"visit_days_day_{day}"] == ((bits >> (day - 1)) & 1).astype(bool)).all()
