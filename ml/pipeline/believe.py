@@ -1,7 +1,7 @@
 """Learn: the world model of customer-days, the beliefs that it holds, and who may use which."""
 
 from collections.abc import Callable, Sequence
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import polars as pl
@@ -42,7 +42,9 @@ def train_world_model(
 ) -> FittedWorldModel:
     """Train the world model on the days of customers who are in no evaluation.
 
-    A tenth of them is held out for its health and for what counts as plausible.
+    A tenth of them is held out for its health; their newest four weeks say what is plausible, since
+    a log that begins shows more of everybody from week to week. Dates on which nothing was known of
+    anybody, those before the log begins, are left out.
 
     Parameters
     ----------
@@ -67,7 +69,10 @@ def train_world_model(
     SupportError
         If there are too few days.
     """
-    known = days.filter(~pl.col("is_evaluation") & ~pl.col("is_holdout"))
+    is_known = pl.any_horizontal(pl.col(*_WEEKS, "visits_90d", "purchases_90d") > 0)
+    known = days.filter(
+        ~pl.col("is_evaluation") & ~pl.col("is_holdout") & is_known.any().over("decision_date")
+    )
     if known.is_empty():
         raise SupportError("there are no customer-days to train the world model on")
     share = min(1.0, most_rows / known.height)
@@ -90,13 +95,15 @@ def train_world_model(
         ],
         days=_WEEKS,
     )
-    dates = days["decision_date"]
+    dates = known["decision_date"]
+    since = dates.max() - timedelta(days=STALE_DAYS)  # type: ignore[operator]
     return fit_world_model(
         training,
         validation,
         encoder,
         config,
         segment="lifecycle",
+        calibrated_on=validation["decision_date"] > since,
         notes={"first_date": str(dates.min()), "last_date": str(dates.max())},
         checkpoints=checkpoints,
         progress=progress,
@@ -154,21 +161,17 @@ def count_implausible(beliefs: pl.DataFrame) -> pl.DataFrame:
     Returns
     -------
     pl.DataFrame
-        version, n_days, share, is_usual.
+        version, n_days, share, limit (two standard errors above three in a hundred), is_usual.
     """
+    error = (_MOST_IMPLAUSIBLE * (1 - _MOST_IMPLAUSIBLE) / pl.col("n_days")).sqrt()
     return (
         beliefs.group_by("version", maintain_order=True)
         .agg(
             pl.len().alias("n_days"),
             (pl.col("plausibility") <= _LEAST_PLAUSIBLE).mean().alias("share"),
         )
-        .with_columns(
-            (
-                pl.col("share")
-                <= _MOST_IMPLAUSIBLE
-                + 2 * (_MOST_IMPLAUSIBLE * (1 - _MOST_IMPLAUSIBLE) / pl.col("n_days")).sqrt()
-            ).alias("is_usual")
-        )
+        .with_columns((_MOST_IMPLAUSIBLE + 2 * error).alias("limit"))
+        .with_columns((pl.col("share") <= pl.col("limit")).alias("is_usual"))
     )
 
 

@@ -349,6 +349,11 @@ def describe_heads(candidate: BudgetedPolicy) -> pl.DataFrame:
     )
 
 
+def list_ensembles(candidate: BudgetedPolicy) -> list[str]:
+    """Return what a candidate's effects are made of: outcome-learner-scope, in order."""
+    return sorted(_heads_of(candidate).ensembles)
+
+
 def _heads_of(candidate: BudgetedPolicy) -> UpliftHeads:
     if not isinstance(candidate.scorer, UpliftScorer):
         raise ContractError(f"a {candidate.kind} policy has no heads to describe")

@@ -55,6 +55,7 @@ def fit_world_model(
     config: TrainingConfig,
     *,
     segment: str,
+    calibrated_on: pl.Series,
     notes: Mapping[str, Any],
     checkpoints: Path | None = None,
     progress: Callable[[Epoch], None] = lambda _: None,
@@ -71,6 +72,8 @@ def fit_world_model(
         Of the training.
     segment
         Column within which plausibility is ranked.
+    calibrated_on
+        Which validation rows it is ranked among, bool.
     notes
         What else is kept with the model.
     checkpoints
@@ -115,7 +118,7 @@ def fit_world_model(
     model = WorldModel(
         encoder,
         network,
-        _calibrate(network, encoder, validation, segment),
+        _calibrate(network, encoder, validation.filter(calibrated_on), segment),
         {**notes, "config": asdict(config), "device": device.type, "n_rows": training.height},
     )
     return FittedWorldModel(

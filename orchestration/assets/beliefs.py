@@ -33,7 +33,7 @@ class Versions:
 
 
 @dg.asset(
-    deps=["customer_days"],
+    deps=["customer_days", "world_model"],
     description=explain(Beliefs),
     group_name="identify",
     kinds={"torch", "parquet"},
@@ -42,7 +42,7 @@ class Versions:
         dg.AssetCheckSpec(
             _PLAUSIBLE,
             asset="beliefs",
-            description="No more days than chance has are odder than one in a hundred was",
+            description="At most 3 in 100 customers' days are odder than 1 in 100 was in training",
         )
     ],
 )
@@ -73,7 +73,7 @@ def beliefs(
 
 
 @dg.asset(
-    deps=["customer_days", "randomisation_checks"],
+    deps=["customer_days", "world_model", "randomisation_checks"],
     description="Beliefs of everybody decided on so far, for the newest training and its gate.",
     group_name="identify",
     kinds={"torch", "parquet"},

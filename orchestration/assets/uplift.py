@@ -14,6 +14,7 @@ from ml.pipeline.learn import (
     describe_heads,
     fit_candidate,
     fit_lifecycle_rule,
+    list_ensembles,
     report_candidate,
 )
 from ml.plots.effects import plot_calibration, plot_heads, plot_personas
@@ -182,6 +183,8 @@ def uplift_heads(
                 for horizon in ("learning", "accounting")
             }
         )
+        serving = [each for each in list_ensembles(candidate) if "belief" in each]
+        told_by_belief = ", ".join(serving) or "in no head's effects: others were better"
         # Shown at weight 1, counted at the programme's.
         later = estimate_later_effects(snapshot.training, actions=actions, weight=1.0)
         registered = registry.register(
@@ -196,7 +199,9 @@ def uplift_heads(
             "training_date": str(training_date),
             "n_decisions": snapshot.training.n_decisions,
             "n_fitted_propensities": snapshot.n_fitted,
-            "belief": f"version {belief_version}" if belief_version else f"none: {no_belief}",
+            "belief": f"version {belief_version}, {told_by_belief}"
+            if belief_version
+            else f"none: {no_belief}",
             "mlflow_run": run.run_id,
             "heads": tabulate(heads),
             "candidates": tabulate(report.evidence),

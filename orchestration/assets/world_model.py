@@ -119,5 +119,8 @@ def world_model(
         check_name=_HEALTH,
         passed=not fitted.failed,
         severity=dg.AssetCheckSeverity.WARN,
-        metadata={"gates": tabulate(gates)},
+        metadata={
+            "gates": tabulate(gates),
+            **{gate.name: float(gate.value) for gate in fitted.gates},
+        },
     )
