@@ -101,8 +101,8 @@ study-forward: $(STAMP) ## One-step policy values against living by eight polici
 study-effects: $(STAMP) ## Judge selected heads against the truth (SEEDS=20; CAUSALML=its python)
 	@OMP_NUM_THREADS=1 POLARS_MAX_THREADS=1 $(BIN)/python -W ignore -m benchmarks.studies.effects $(if $(SEEDS),--seeds $(SEEDS)) $(if $(CAUSALML),--peers --causalml '$(CAUSALML)')
 
-study-three-in-one: $(STAMP) ## World models' adapters against the truth (SEEDS=20 CUSTOMERS=256 QUICK=1)
-	@OMP_NUM_THREADS=1 POLARS_MAX_THREADS=1 $(BIN)/python -W ignore -m benchmarks.studies.three_in_one $(if $(SEEDS),--seeds $(SEEDS)) $(if $(CUSTOMERS),--customers $(CUSTOMERS)) $(if $(QUICK),--quick)
+study-three-in-one: $(STAMP) ## The world model against the truth (SEEDS=20 CUSTOMERS=256 PARTS=seeds,large,histories,published QUICK=1)
+	@OMP_NUM_THREADS=1 POLARS_MAX_THREADS=1 $(BIN)/python -W ignore -m benchmarks.studies.three_in_one $(if $(SEEDS),--seeds $(SEEDS)) $(if $(CUSTOMERS),--customers $(CUSTOMERS)) $(if $(PARTS),--parts $(PARTS)) $(if $(QUICK),--quick)
 
 bench: $(STAMP) ## Measure speed (benchmarks/performance; CAUSALML=, OBP=, LP=their pythons); results: benchmarks/RESULTS.md
 	@$(BIN)/python -m benchmarks.performance.world
