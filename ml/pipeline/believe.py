@@ -14,7 +14,8 @@ from ml.world_model.fitting import FittedWorldModel, fit_world_model
 from ml.world_model.model import WorldModel
 from ml.world_model.training import Epoch, TrainingConfig
 
-NIGHTLY_TRAINING = TrainingConfig(hidden=(64,), n_epochs=15, batch_size=512, n_particles=512)
+_FEWEST_STEPS, _EPOCHS, _BATCHES, _UNITS = 1_600, (15, 60), (256, 512), (32, 64)
+_MANY = 40_000
 STALE_DAYS = 28
 _MOST_ROWS = 200_000
 _VALIDATION_SHARE = 0.1
@@ -35,7 +36,7 @@ def train_world_model(
     days: pl.DataFrame,
     *,
     programme: Programme,
-    config: TrainingConfig = NIGHTLY_TRAINING,
+    config: TrainingConfig | None = None,
     most_rows: int = _MOST_ROWS,
     checkpoints: Path | None = None,
     progress: Callable[[Epoch], None] = lambda _: None,
@@ -53,7 +54,7 @@ def train_world_model(
     programme
         Its attributes, but for the protected ones.
     config
-        Of the training.
+        Of the training; None: by the number of rows, as ``choose_training`` has it.
     most_rows
         Of more, the days of as many customers as have so many, chosen by hash.
     checkpoints, progress
@@ -101,13 +102,25 @@ def train_world_model(
         training,
         validation,
         encoder,
-        config,
+        config or choose_training(training.height),
         segment="lifecycle",
         calibrated_on=validation["decision_date"] > since,
         notes={"first_date": str(dates.min()), "last_date": str(dates.max())},
         checkpoints=checkpoints,
         progress=progress,
     )
+
+
+def choose_training(n_rows: int) -> TrainingConfig:
+    """Return how a network is trained on so many rows.
+
+    Few rows get fewer units, smaller batches and more passes: below 1,600 steps chains are still
+    on their way.
+    """
+    is_many = n_rows >= _MANY
+    batch = _BATCHES[is_many]
+    n_epochs = min(max(-(-_FEWEST_STEPS * batch // max(1, n_rows)), _EPOCHS[0]), _EPOCHS[1])
+    return TrainingConfig(hidden=(_UNITS[is_many],), n_epochs=n_epochs, batch_size=batch)
 
 
 def prepare_days(days: pl.DataFrame, attributes: Sequence[str]) -> pl.DataFrame:

@@ -98,16 +98,22 @@ def fit_world_model(
         )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     random = np.random.default_rng(config.seed)
-    rows, others = (
-        torch.from_numpy(encoder.encode(each)[random.permutation(each.height)]).float().to(device)
-        for each in (training, validation)
+    training, validation_rows = (
+        each[random.permutation(each.height)] for each in (training, validation)
     )
+    rows, others = (
+        torch.from_numpy(encoder.encode(each)).float().to(device)
+        for each in (training, validation_rows)
+    )
+    customer = torch.from_numpy(
+        validation_rows["customer_id"].rank("dense").cast(pl.Int64).to_numpy().copy()
+    ).to(device)
     trained = _train(rows, encoder.layout, config, others, checkpoints, progress)
     shorter, n_dropped = drop_unused_layers(trained.network, others)
     particles = trained.particles[: shorter.n_layers + 1]
     # What is left is what is used, so that is what must be healthy.
     trained = replace(trained, network=shorter, particles=particles)
-    gates = check_health(trained, rows, others, seed=config.seed)
+    gates = check_health(trained, rows, others, customer=customer, seed=config.seed)
     network = shorter.to("cpu")
     chains = sweep(
         shorter,

@@ -110,7 +110,7 @@ print("SERVED", served.shape, bool(served["plausibility"].between(0, 1).all()))
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    for expected in ("VERSIONS ('1',)", "POLICY 1", "UNITS 64", "SERVED (20, 65) True"):
+    for expected in ("VERSIONS ('1',)", "POLICY 1", "UNITS 32", "SERVED (20, 33) True"):
         assert expected in done.stdout, done.stdout
 
 
