@@ -116,15 +116,18 @@ def _train_if_due(
     if not is_pending and not _is_training_due(lake, settings, night):
         return
     if not is_pending:
-        _train_world_model(instance)
+        _train_world_model(instance, settings)
     try:
         run_job(instance, "promotion" if is_pending else "weekly_training")
     except LiftloopError as error:
         print(f"  training did not end ({error}); the night goes on with what there is")
 
 
-def _train_world_model(instance: dg.DagsterInstance) -> None:
+def _train_world_model(instance: dg.DagsterInstance, settings: Settings) -> None:
     """Train the world model; without a new one the heads learn from what there is."""
+    if not settings.has_world_model:
+        print("  no world model is trained: LIFTLOOP_WORLD_MODEL=off")
+        return
     if find_spec("torch") is None:
         print("  no world model: torch is not installed, so heads use raw features")
         return

@@ -44,6 +44,7 @@ class Settings:
     is_multiprocess: bool
     baked_manifest: Path | None
     promotion: str
+    has_world_model: bool
 
     @property
     def landing(self) -> Path:
@@ -131,7 +132,8 @@ def read_settings() -> Settings:
     DAGSTER_HOME an instance other than the embedded one inside it;
     MLFLOW_TRACKING_URI a server instead of the embedded SQLite file; LIFTLOOP_SCHEDULES=on starts
     schedules and sensor with the daemon; LIFTLOOP_EXECUTOR=multiprocess gives every step a process
-    of its own; LIFTLOOP_DBT_MANIFEST names a manifest baked into an
+    of its own; LIFTLOOP_WORLD_MODEL=off trains no world model, so that heads use raw features and a
+    night takes less time; LIFTLOOP_DBT_MANIFEST names a manifest baked into an
     image; PROMOTION=auto promotes what the gate passes, approve waits for ``make approve``, shadow
     promotes nothing. The folder keeps it: without PROMOTION, a command or the user interface goes
     by what was said last.
@@ -153,6 +155,7 @@ def read_settings() -> Settings:
         baked_manifest=Path(baked) if (baked := os.environ.get("LIFTLOOP_DBT_MANIFEST")) else None,
         is_multiprocess=os.environ.get("LIFTLOOP_EXECUTOR", "in_process") == "multiprocess",
         promotion=promotion,
+        has_world_model=os.environ.get("LIFTLOOP_WORLD_MODEL", "on") == "on",
         has_schedules_on=os.environ.get("LIFTLOOP_SCHEDULES", "off") == "on",
     )
 

@@ -9,7 +9,7 @@ from datetime import date
 import numpy as np
 import polars as pl
 import pytest
-from conftest import N_CUSTOMERS
+from conftest import N_CUSTOMERS, run_night
 from polars.testing import assert_frame_equal
 
 from benchmarks.studies.nightly_loop.__main__ import _live_once
@@ -122,10 +122,22 @@ def test_both_paths_pace_the_same(warm, lake):
     assert through_lake.budget == pytest.approx(direct.budget)
 
 
-def test_both_paths_decide_the_same_nights(warm, lived_home, monkeypatch):
-    monkeypatch.setenv("LIFTLOOP_HOME", str(lived_home))
+@pytest.fixture(scope="module")
+def plain_home(tmp_path_factory):
+    """A state folder after its first two nights without a world model."""
+    home = tmp_path_factory.mktemp("plain") / "home"
+    for _ in range(2):
+        printed = run_night(home, LIFTLOOP_WORLD_MODEL="off")
+    assert not Lake(root=str(home / "lake")).scan("training_beliefs").collect().height
+    assert "Decided: " in printed
+    return home
+
+
+def test_both_paths_decide_the_same_nights(warm, plain_home, monkeypatch):
+    monkeypatch.setenv("LIFTLOOP_HOME", str(plain_home))
+    monkeypatch.setenv("LIFTLOOP_WORLD_MODEL", "off")
     world, state, marts, system = warm
-    sealed = live_through_dagster(CONFIG, home=lived_home, n_nights=2)
+    sealed = live_through_dagster(CONFIG, home=plain_home, n_nights=2)
     learner = system.branch()
     learner.train(state.day, marts)
     shadow = Shadow(learner, sealed.tables)
@@ -138,9 +150,10 @@ def test_both_paths_decide_the_same_nights(warm, lived_home, monkeypatch):
     assert str(gate).startswith("day 56 ")
 
 
-def test_a_life_through_dagster_replays_what_was_sealed(lived_home, tmp_path, monkeypatch):
-    monkeypatch.setenv("LIFTLOOP_HOME", str(lived_home))
-    shutil.copytree(lived_home, tmp_path / f"home-bakery-{N_CUSTOMERS}")
+def test_a_life_through_dagster_replays_what_was_sealed(plain_home, tmp_path, monkeypatch):
+    monkeypatch.setenv("LIFTLOOP_HOME", str(plain_home))
+    monkeypatch.setenv("LIFTLOOP_WORLD_MODEL", "off")
+    shutil.copytree(plain_home, tmp_path / f"home-bakery-{N_CUSTOMERS}")
     life = _live_once(CONFIG, 2, tmp_path)
     assert life.n_compared > 300
     assert life.n_differing == 0

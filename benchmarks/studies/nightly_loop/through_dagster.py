@@ -22,6 +22,8 @@ class DagsterNights:
 def live_through_dagster(config: WorldConfig, *, home: Path, n_nights: int) -> DagsterNights:
     """Run night after night, weekly training included; nights that are sealed stay.
 
+    Without a world model, which the direct path hasn't either.
+
     Parameters
     ----------
     config
@@ -37,6 +39,7 @@ def live_through_dagster(config: WorldConfig, *, home: Path, n_nights: int) -> D
         What was sealed, and what the gate said each week.
     """
     os.environ["LIFTLOOP_HOME"] = str(home.absolute())
+    os.environ["LIFTLOOP_WORLD_MODEL"] = "off"
     from ml.pipeline.decide import to_contract
     from orchestration.commands import main as run_command
     from orchestration.lake import Lake
