@@ -98,6 +98,7 @@ print("POLICY", PolicyRegistry(settings.tracking_uri).load("2").policy.belief_ve
 print("UNITS", WorldModelRegistry(settings.tracking_uri).load("1").n_belief)
 import mlflow, polars as pl
 days = pl.read_parquet(settings.lake / "customer_days" / "*" / "*.parquet").head(20)
+days = days.with_columns(pl.selectors.integer().cast(pl.Float64))
 served = mlflow.pyfunc.load_model("models:/world_model/1").predict(days.to_pandas())
 print("SERVED", served.shape, bool(served["plausibility"].between(0, 1).all()))
 """
