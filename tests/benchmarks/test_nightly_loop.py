@@ -133,6 +133,7 @@ def plain_home(tmp_path_factory):
     return home
 
 
+@pytest.mark.slow
 def test_both_paths_decide_the_same_nights(warm, plain_home, monkeypatch):
     monkeypatch.setenv("LIFTLOOP_HOME", str(plain_home))
     monkeypatch.setenv("LIFTLOOP_WORLD_MODEL", "off")
@@ -150,6 +151,7 @@ def test_both_paths_decide_the_same_nights(warm, plain_home, monkeypatch):
     assert str(gate).startswith("day 56 ")
 
 
+@pytest.mark.slow
 def test_a_life_through_dagster_replays_what_was_sealed(plain_home, tmp_path, monkeypatch):
     monkeypatch.setenv("LIFTLOOP_HOME", str(plain_home))
     monkeypatch.setenv("LIFTLOOP_WORLD_MODEL", "off")
