@@ -204,7 +204,7 @@ def build_contexts(features: pl.DataFrame, *, programme: Programme, actions: Act
 def _read_belief(features: pl.DataFrame, version: str) -> Belief:
     """Return one version's belief of every row; NaN where it is null."""
     column = features[BELIEF + version]
-    size = int(column.list.len().max() or 0)  # type: ignore[arg-type]
+    size = int(column.list.len().fill_null(0).to_numpy().max(initial=0))
     means = np.full((features.height, size), np.nan, dtype=np.float32)
     is_known = column.is_not_null().to_numpy()
     if is_known.any():

@@ -1,7 +1,7 @@
 """Learn: the world model of customer-days, the beliefs that it holds, and who may use which."""
 
 from collections.abc import Callable, Sequence
-from datetime import date, timedelta
+from datetime import date
 from pathlib import Path
 
 import polars as pl
@@ -16,7 +16,7 @@ from ml.world_model.training import Epoch, TrainingConfig
 
 _FEWEST_STEPS, _EPOCHS, _BATCHES, _UNITS = 1_600, (15, 60), (256, 512), (32, 64)
 _MANY = 40_000
-STALE_DAYS = 28
+STALE_DAYS, _RECENT_DAYS = 28, 28
 _MOST_ROWS = 200_000
 _VALIDATION_SHARE = 0.1
 _ATTRIBUTE = "attribute_"
@@ -78,11 +78,11 @@ def train_world_model(
         raise SupportError("there are no customer-days to train the world model on")
     share = min(1.0, most_rows / known.height)
     place = hash_uniform(known["customer_id"], salt=f"world-model-{programme.seed}")
-    known = prepare_days(known, [each.name for each in programme.attributes])
+    usable = [each for each in programme.attributes if not each.is_protected]
+    known = prepare_days(known, [each.name for each in usable])
     known = known.with_columns(pl.Series("_place", place)).filter(pl.col("_place") < share)
     is_held = known["_place"] < share * _VALIDATION_SHARE
     training, validation = known.filter(~is_held), known.filter(is_held)
-    usable = [each for each in programme.attributes if not each.is_protected]
     encoder = fit_encoder(
         training,
         categories=[
@@ -97,14 +97,14 @@ def train_world_model(
         days=_WEEKS,
     )
     dates = known["decision_date"]
-    since = dates.max() - timedelta(days=STALE_DAYS)  # type: ignore[operator]
+    is_recent = pl.col("decision_date").dt.offset_by(f"{_RECENT_DAYS}d") > dates.max()
     return fit_world_model(
         training,
         validation,
         encoder,
         config or choose_training(training.height),
         segment="lifecycle",
-        calibrated_on=validation["decision_date"] > since,
+        calibrated_on=validation.select(is_recent).to_series(),
         notes={"first_date": str(dates.min()), "last_date": str(dates.max())},
         checkpoints=checkpoints,
         progress=progress,

@@ -166,7 +166,7 @@ def fit_encoder(
             continue
         shares = [part / _BINS for part in range(1, _BINS)]
         cuts = sorted({float(known.quantile(share) or 0.0) for share in shares})
-        top = float(known.max())  # type: ignore[arg-type]
+        top = float(known.to_numpy().max())
         cuts = [cut for cut in cuts if cut < top]
         if cuts or len(known) < rows.height:
             columns.append(Column(name, "number", cuts=tuple(cuts)))
