@@ -18,6 +18,7 @@ TRUTH ?=
 REISSUE ?=
 EXPORT ?=
 CAUSALML ?=
+PYMC ?=
 VERSION ?=
 SINCE ?=
 REASON ?=
@@ -33,7 +34,7 @@ STAMP := $(VENV)/.installed
 LIFTLOOP := LIFTLOOP_HOME=$(abspath $(HOME_DIR)) OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m orchestration.commands
 
 .DEFAULT_GOAL := help
-.PHONY: help install nightly approve recalibrate rollback freeze unfreeze validate restore erase plan-exploration world loop study-gate study-drift study-forward study-pacing study-deciding study-effects study-three-in-one bench test test-slow check fix ui clean
+.PHONY: help install nightly approve recalibrate media-mix rollback freeze unfreeze validate restore erase plan-exploration world loop study-gate study-drift study-forward study-pacing study-deciding study-effects study-three-in-one study-media-mix bench test test-slow check fix ui clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -58,6 +59,9 @@ approve: $(STAMP) ## With PROMOTION=approve: promote the proven candidate (HOME_
 
 recalibrate: $(STAMP) ## After a drift: calibrate the champion on recent nights, for the gate (SINCE= HOME_DIR=)
 	@$(LIFTLOOP) recalibrate $(if $(SINCE),--since $(SINCE))
+
+media-mix: $(STAMP) ## What bought media and messages add, and how to split their budget (HOME_DIR=)
+	@$(LIFTLOOP) media-mix
 
 rollback: $(STAMP) ## Take the champion back to the one before (VERSION= REASON= HOME_DIR=)
 	@$(LIFTLOOP) rollback $(if $(VERSION),--version '$(VERSION)') $(if $(REASON),--reason '$(REASON)')
@@ -104,13 +108,17 @@ study-effects: $(STAMP) ## Judge selected heads against the truth (SEEDS=20; CAU
 study-three-in-one: $(STAMP) ## The world model against the truth (SEEDS=20 CUSTOMERS=256 PARTS=seeds,large,histories,published QUICK=1)
 	@OMP_NUM_THREADS=1 POLARS_MAX_THREADS=1 $(BIN)/python -W ignore -m benchmarks.studies.three_in_one $(if $(SEEDS),--seeds $(SEEDS)) $(if $(CUSTOMERS),--customers $(CUSTOMERS)) $(if $(PARTS),--parts $(PARTS)) $(if $(QUICK),--quick)
 
-bench: $(STAMP) ## Measure speed (benchmarks/performance; CAUSALML=, OBP=, LP=their pythons); results: benchmarks/RESULTS.md
+study-media-mix: $(STAMP) ## The media mix against known truths (QUICK=1)
+	@OMP_NUM_THREADS=1 POLARS_MAX_THREADS=1 $(BIN)/python -W ignore -m benchmarks.studies.media_mix $(if $(QUICK),--quick)
+
+bench: $(STAMP) ## Measure speed (benchmarks/performance; CAUSALML=, OBP=, LP=, PYMC=their pythons); results: benchmarks/RESULTS.md
 	@$(BIN)/python -m benchmarks.performance.world
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.performance.uplift $(if $(CAUSALML),--causalml '$(CAUSALML)')
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.performance.ope $(if $(OBP),--obp '$(OBP)')
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.performance.allocation $(if $(LP),--lp '$(LP)')
 	@$(BIN)/python -m benchmarks.performance.streamed
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.performance.world_model
+	@$(BIN)/python -m benchmarks.performance.media_mix $(if $(PYMC),--pymc '$(PYMC)')
 
 test: $(STAMP) ## Run the tests, two files at a time
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
 
@@ -20,6 +21,7 @@ from orchestration.begun import begin_night, end_night, find_open_night
 from orchestration.files import describe_system_error, write_text
 from orchestration.holding import hold_home
 from orchestration.lake import Lake
+from orchestration.media_report import describe_media_mix
 from orchestration.settings import REPOSITORY, Settings, prepare_home, read_settings
 from orchestration.summary import describe_gate
 
@@ -132,6 +134,22 @@ def run_recalibrate(parsed: argparse.Namespace) -> int:
         lake = Lake(root=str(settings.lake))
         night = lake.dates("customer_features")[-1]
         print("\n" + "\n".join(describe_gate(lake, settings.programme(), night)))
+    return 0
+
+
+def run_media_mix(parsed: argparse.Namespace) -> int:
+    """Fit the media mix on what has matured, print returns and the recommended split."""
+    settings = read_settings()
+    prepare_home(settings)
+    if find_spec("numpyro") is None:
+        raise LiftloopError(
+            "the media mix needs NumPyro: pip install -c constraints.txt '.[media]'"
+        )
+    with hold_home(settings, command="media-mix"):
+        config = {"fit_media_mix": {"config": {"n_draws": parsed.draws}}}
+        _run_alone(settings, "media_mix_fit", config)
+        lake = Lake(root=str(settings.lake))
+        print("\n" + "\n".join(describe_media_mix(lake, settings.programme())))
     return 0
 
 
@@ -372,6 +390,9 @@ def _build_parser() -> argparse.ArgumentParser:
     mended = commands.add_parser("recalibrate", help="calibrate the champion on recent nights")
     mended.add_argument("--since", type=_parse_date, help="YYYY-MM-DD; default: four weeks")
     mended.set_defaults(run=run_recalibrate)
+    mixed = commands.add_parser("media-mix", help="fit the media mix, recommend a split")
+    mixed.add_argument("--draws", type=int, default=800, help="of each of four chains")
+    mixed.set_defaults(run=run_media_mix)
     back = commands.add_parser("rollback", help="take the champion back")
     back.add_argument("--version", help="to this version; default: the one before")
     back.add_argument("--reason", default="asked for by make rollback")

@@ -12,6 +12,7 @@ from orchestration.assets.features import marts, warehouse_models
 from orchestration.assets.groups import group_values
 from orchestration.assets.ingestion import ingestion
 from orchestration.assets.learning_settings import learning_settings
+from orchestration.assets.media_mix import media_mix
 from orchestration.assets.monitoring import monitoring, nightly_summary
 from orchestration.assets.online_validation import online_validation
 from orchestration.assets.planning import action_plan
@@ -22,6 +23,7 @@ from orchestration.assets.uplift import lifecycle_rule, uplift_heads
 from orchestration.jobs import (
     EXECUTOR,
     history,
+    media_mix_fit,
     nightly,
     promotion,
     rebuild,
@@ -33,6 +35,7 @@ from orchestration.progress import progress_logger
 from orchestration.resources import build_resources
 from orchestration.rollback import rollback
 from orchestration.schedules import (
+    media_mix_schedule,
     nightly_schedule,
     settings_search_schedule,
     weekly_training_schedule,
@@ -60,6 +63,7 @@ defs = dg.Definitions(
         recalibrated_policy,
         action_plan,
         learning_settings,
+        media_mix,
         # decide
         assignment,
         # validate
@@ -77,10 +81,16 @@ defs = dg.Definitions(
         weekly_training,
         recalibration,
         settings_search,
+        media_mix_fit,
         promotion,
         rollback,
     ],
-    schedules=[nightly_schedule, weekly_training_schedule, settings_search_schedule],
+    schedules=[
+        nightly_schedule,
+        weekly_training_schedule,
+        media_mix_schedule,
+        settings_search_schedule,
+    ],
     sensors=[landing_files],
     resources=build_resources(settings),
     executor=EXECUTOR,

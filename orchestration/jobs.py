@@ -1,4 +1,4 @@
-"""Jobs: history and rebuild (a range of nights), nightly, training, search, promotion.
+"""Jobs: history and rebuild (a range of nights), nightly, training, search, promotion, media mix.
 
 Reads and writes: what their assets do.
 """
@@ -39,6 +39,8 @@ _BUILD = dg.AssetSelection.assets(
     "logged_decisions",
     "realised_outcomes",
     "action_catalogue",
+    "media_daily",
+    "sales_daily",
 ) | dg.AssetSelection.key_prefixes("warehouse")
 
 history = dg.define_asset_job(
@@ -124,5 +126,12 @@ settings_search = dg.define_asset_job(
     "settings_search",
     selection=dg.AssetSelection.assets("learning_settings"),
     description="Search tree settings on the last training's snapshot; pin them if confirmed.",
+    executor_def=EXECUTOR,
+)
+
+media_mix_fit = dg.define_asset_job(
+    "media_mix_fit",
+    selection=dg.AssetSelection.assets("media_mix"),
+    description="Fit the media mix with the log's lift tests; recommend a split of the spend.",
     executor_def=EXECUTOR,
 )

@@ -16,6 +16,7 @@ STAGES = {
     "randomisation": "Identify: check the randomisation",
     "lifecycle_rule": "Learn: the lifecycle rule",
     "uplift_heads": "Learn: value and cost effects",
+    "fit_media_mix": "Learn: the media mix",
     "policy_evaluation": "Validate: policies on the evaluation cohort",
     "champion": "Validate: promotion gate",
     "online_validation": "Validate: the champion's arm against the challenger's",

@@ -18,6 +18,7 @@ from ml.contract.files import is_landing_file
 from ml.contract.tables import CONTRACT
 from ml.core.errors import WarehouseError
 from ml.core.programme import Programme, read_programme
+from ml.pipeline.channel_budgets import limit_channels
 from orchestration.freezing import Freeze, read_freeze
 from orchestration.lake import Lake
 from orchestration.settings import DBT_EXECUTABLE, DBT_PROJECT, Settings, is_date
@@ -72,10 +73,15 @@ class ProgrammeFile(dg.ConfigurableResource):
     """The programme, read anew by each step."""
 
     path: str
+    lake: str = ""
 
     def read(self) -> Programme:
-        """Read and validate ``programme.json``."""
-        return read_programme(Path(self.path))
+        """Read ``programme.json``; with ``has_media_budgets`` the newest split's limits too."""
+        programme = read_programme(Path(self.path))
+        lake = Lake(root=self.lake)
+        if not programme.has_media_budgets or not (split := lake.dates("channel_budgets")):
+            return programme
+        return limit_channels(programme, lake.read("channel_budgets", split[-1]))
 
 
 class Warehouse(dg.ConfigurableResource):
@@ -168,7 +174,7 @@ def build_resources(settings: Settings) -> dict[str, object]:
     return {
         "lake": Lake(root=str(settings.lake)),
         "landing": Landing(root=str(settings.landing)),
-        "programme": ProgrammeFile(path=str(settings.programme_file)),
+        "programme": ProgrammeFile(path=str(settings.programme_file), lake=str(settings.lake)),
         "warehouse": Warehouse(path=str(settings.warehouse)),
         "mlflow": Mlflow(tracking_uri=settings.tracking_uri, experiment=settings.experiment),
         "governance": Governance(

@@ -1,11 +1,11 @@
-"""When jobs run: the night at 01:30, training on Mondays at 03:30, search on the 1st (UTC).
+"""When jobs run (UTC): the night at 01:30; on Mondays training at 03:30, the media mix at 04:30.
 
-The world model's own schedule, Mondays at 02:30, is of the GPU location.
+The world model's own schedule, Mondays at 02:30, is of the GPU location; search is on the 1st.
 """
 
 import dagster as dg
 
-from orchestration.jobs import nightly, settings_search, weekly_training
+from orchestration.jobs import media_mix_fit, nightly, settings_search, weekly_training
 from orchestration.settings import read_settings
 
 SCHEDULES_STATUS = (
@@ -32,6 +32,13 @@ settings_search_schedule = dg.ScheduleDefinition(
     name="settings_search_schedule",
     job=settings_search,
     cron_schedule="0 5 1 * *",
+    execution_timezone="UTC",
+    default_status=SCHEDULES_STATUS,
+)
+media_mix_schedule = dg.ScheduleDefinition(
+    name="media_mix_schedule",
+    job=media_mix_fit,
+    cron_schedule="30 4 * * 1",
     execution_timezone="UTC",
     default_status=SCHEDULES_STATUS,
 )

@@ -21,6 +21,9 @@ os.environ["LIFTLOOP_HOME"] = str(Path(_SCRATCH) / "definitions")
 for name in ("DAGSTER_HOME", "MLFLOW_TRACKING_URI", "LIFTLOOP_EXECUTOR"):
     os.environ.pop(name, None)
 os.environ["OMP_NUM_THREADS"] = "1"
+# Fits of one shape are compiled once.
+os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(_SCRATCH) / "compiled")
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 # Libraries write into the environment of the process that they run in: commands get it as it was.
 _ENVIRONMENT = dict(os.environ)
 

@@ -75,6 +75,8 @@ class Programme:
     least_return: float = 0.0
     least_plausibility: float = 0.001
     has_monotone_depths: bool = False
+    has_media_budgets: bool = False
+    kpi_includes_programme: bool = False
     audience: tuple[float, float] = (0.0, 1.0)
     timezone: str = "UTC"
     quiet_hours: tuple[QuietHours, ...] = ()

@@ -1,7 +1,7 @@
 """Identify: dbt's models in the warehouse, and their marts in the lake.
 
 Reads: lake raw_*. Writes: warehouse.duckdb, lake customer_features, customer_days,
-logged_decisions, realised_outcomes, action_catalogue, built_nights.
+logged_decisions, realised_outcomes, action_catalogue, media_daily, sales_daily, built_nights.
 """
 
 import json
@@ -19,6 +19,7 @@ from dagster_dbt import (
     dbt_assets,
 )
 
+from ml.core.media_schemas import MediaDaily, SalesDaily
 from ml.core.programme import Programme
 from ml.core.schemas import (
     ActionCatalogue,
@@ -40,6 +41,12 @@ MARTS = {
     "logged_decisions": LoggedDecisionRows,
     "realised_outcomes": RealisedOutcomes,
 }
+WHOLE_MARTS = {
+    "action_catalogue": ActionCatalogue,
+    "media_daily": MediaDaily,
+    "sales_daily": SalesDaily,
+}
+"""Small ones, without a decision date: whole in the run's last night."""
 _PER_DATE = ("customer_features", "customer_days")
 
 
@@ -127,7 +134,7 @@ def warehouse_models(
             group_name="identify",
             kinds={"duckdb", "parquet"},
         )
-        for table, schema in {**MARTS, "action_catalogue": ActionCatalogue}.items()
+        for table, schema in {**MARTS, **WHOLE_MARTS}.items()
     ],
     partitions_def=NIGHTS,
     backfill_policy=dg.BackfillPolicy.single_run(),
@@ -151,16 +158,17 @@ def marts(
                 metadata=describe(receipts, schema),
                 data_version=dg.DataVersion(receipts[-1].sha256),
             )
-        catalogue = _read_catalogue(path, lake, nights)
+        whole = _export_whole(path, lake, nights[-1])
         for night in nights:
             # Last: it says that the night's marts are whole, and on which deliveries.
             done = lake.read("ingested_nights", night)
             lake.write(done, "built_nights", night, schema=NightDone)
-        yield dg.MaterializeResult(
-            asset_key="action_catalogue",
-            metadata=describe(catalogue, ActionCatalogue),
-            data_version=dg.DataVersion(catalogue[-1].sha256),
-        )
+        for table, receipt in whole.items():
+            yield dg.MaterializeResult(
+                asset_key=table,
+                metadata=describe([receipt], WHOLE_MARTS[table]),
+                data_version=dg.DataVersion(receipt.sha256),
+            )
 
 
 def _export(
@@ -193,8 +201,14 @@ def _export(
     ]
 
 
-def _read_catalogue(path: Path, lake: Lake, nights: list[date]) -> list[Receipt]:
-    """Write tonight's action catalogue to the run's last night."""
+def _export_whole(path: Path, lake: Lake, night: date) -> dict[str, Receipt]:
+    """Write the marts that have no decision date to one night."""
     with duckdb.connect(str(path), read_only=True) as connection:
-        catalogue = connection.table("action_catalogue").pl().sort("action_id")
-    return [lake.write(catalogue, "action_catalogue", nights[-1], schema=ActionCatalogue)]
+        tables = {
+            name: connection.table(name).pl().sort(*schema.primary_key())
+            for name, schema in WHOLE_MARTS.items()
+        }
+    return {
+        name: lake.write(rows, name, night, schema=WHOLE_MARTS[name])
+        for name, rows in tables.items()
+    }

@@ -7,7 +7,7 @@ import yaml
 from conftest import ROOT
 from dagster._core.workspace.load import location_origins_from_yaml_paths
 
-from ml.core import schemas
+from ml.core import media_schemas, schemas
 from orchestration.assets.features import write_dbt_variables
 from orchestration.definitions import defs
 from orchestration.gpu_definitions import defs as gpu_defs
@@ -26,6 +26,8 @@ GROUPS = {
         "logged_decisions",
         "realised_outcomes",
         "action_catalogue",
+        "media_daily",
+        "sales_daily",
         "randomisation_checks",
         "experiment_effects",
         "portfolio_effects",
@@ -37,6 +39,7 @@ GROUPS = {
         "recalibrated_policy",
         "action_plan",
         "learning_settings",
+        "media_mix",
     },
     "decide": {"assignment_table", "holdout", "budget_ledger"},
     "validate": {
@@ -56,6 +59,8 @@ MARTS = {
     "logged_decisions": schemas.LoggedDecisionRows,
     "realised_outcomes": schemas.RealisedOutcomes,
     "action_catalogue": schemas.ActionCatalogue,
+    "media_daily": media_schemas.MediaDaily,
+    "sales_daily": media_schemas.SalesDaily,
 }
 _SQL_TYPES = {
     "String": "varchar",
@@ -98,6 +103,7 @@ def test_jobs_and_schedules_are_the_listed_ones():
             "nightly",
             "weekly_training",
             "settings_search",
+            "media_mix_fit",
             "promotion",
             "recalibration",
             "rollback",
@@ -105,10 +111,11 @@ def test_jobs_and_schedules_are_the_listed_ones():
     }
     schedules = {each.name: each for each in defs.schedules}
     assert set(schedules) == {
-        f"{job}_schedule" for job in ("nightly", "weekly_training", "settings_search")
+        f"{job}_schedule" for job in ("nightly", "weekly_training", "media_mix", "settings_search")
     }
     assert defs.resolve_schedule_def("nightly_schedule").cron_schedule == "30 1 * * *"
     assert defs.resolve_schedule_def("weekly_training_schedule").cron_schedule == "30 3 * * 1"
+    assert defs.resolve_schedule_def("media_mix_schedule").cron_schedule == "30 4 * * 1"
 
 
 def test_only_dbt_and_its_export_open_the_warehouse():
