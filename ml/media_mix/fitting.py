@@ -247,11 +247,7 @@ def _run(
 
 def _check_predictions(design: Design, draws: Draws, seed: int) -> float:
     """Return the share of the weeks seen whose KPI lies in its 90 % predictive interval."""
-    expected = np.asarray(
-        jax.vmap(lambda one: model.expect_kpi(design, one))(
-            {name: jnp.asarray(each) for name, each in draws.items()}
-        )
-    )  # (S, T)
+    expected = model.over_draws(model.expect_kpi, design, draws)  # (S, T)
     noise = np.random.default_rng(seed).standard_normal(expected.shape) * draws["sigma"][:, None]
     low, high = np.quantile(expected + noise, [0.05, 0.95], axis=0)
     is_within = (low <= design.kpi) & (design.kpi <= high)

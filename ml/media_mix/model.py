@@ -9,10 +9,12 @@ kpi_t = base_t + sum_c beta_c Hill(carry-over(spend_c)_t) + e_t, with
 channel's median non-zero week, the KPI centred and divided by its standard deviation.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro
@@ -225,6 +227,21 @@ def expect_lifts(design: Design, parameters: Parameters) -> Array:
         )
     )  # (T, J)
     return jnp.einsum("tj,jt->j", with_spend - without, design.test_measured)
+
+
+OfDesign = Callable[[Design, Parameters], Array]
+
+
+def over_draws(compute: OfDesign, design: Design, draws: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return ``compute`` of the design for every draw, float64; compiled once for each shape."""
+    arrays = Design(*(jnp.asarray(each) for each in design))
+    one_by_one = {name: jnp.asarray(each) for name, each in draws.items()}
+    return np.asarray(_map_draws(compute, arrays, one_by_one), dtype=float)
+
+
+@partial(jax.jit, static_argnames="compute")
+def _map_draws(compute: OfDesign, design: Design, draws: Parameters) -> Array:
+    return jax.lax.map(lambda one: compute(design, one), draws, batch_size=400)
 
 
 def _fraction_of_year(series: MediaSeries) -> np.ndarray:

@@ -2,18 +2,15 @@
 
 from dataclasses import dataclass
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import polars as pl
 
 from ml.media_mix import model
 from ml.media_mix.fitting import Draws, MediaMix
-from ml.media_mix.model import Design
+from ml.media_mix.model import Design, over_draws
 from ml.media_mix.series import MediaSeries
 
 _MORE = 0.01
-_BATCH = 400
 
 
 @dataclass(frozen=True)
@@ -75,7 +72,7 @@ def read_contributions(mix: MediaMix, *, share: float = 0.9) -> pl.DataFrame:
     """
     sd = mix.scales.kpi_sd
     added = _contributions(mix.design, mix.draws) * sd  # (S, T, C)
-    base = _over_draws(model.expect_base, mix.design, mix.draws) * sd + mix.scales.kpi_mean
+    base = over_draws(model.expect_base, mix.design, mix.draws) * sd + mix.scales.kpi_mean
     parts = {"base": base} | {
         channel: added[:, :, index] for index, channel in enumerate(mix.series.channels)
     }
@@ -124,23 +121,11 @@ def predict_kpi(mix: MediaMix, series: MediaSeries, *, seed: int = 0) -> np.ndar
         Of the noise.
     """
     design = model.make_design(series, mix.scales, n_harmonics=mix.settings.n_harmonics)
-    expected = _over_draws(model.expect_kpi, design, mix.draws)
+    expected = over_draws(model.expect_kpi, design, mix.draws)
     noise = np.random.default_rng(seed).standard_normal(expected.shape)
     scaled = expected + noise * mix.draws["sigma"][:, None]
     return np.asarray(scaled * mix.scales.kpi_sd + mix.scales.kpi_mean)
 
 
 def _contributions(design: Design, draws: Draws) -> np.ndarray:
-    return _over_draws(model.expect_contributions, design, draws)
-
-
-def _over_draws(compute, design: Design, draws: Draws) -> np.ndarray:  # type: ignore[no-untyped-def]
-    """Return a function of the design and one draw's parameters for every draw, in batches."""
-    arrays = Design(*(jnp.asarray(each) for each in design))
-    of_draw = jax.jit(jax.vmap(lambda one: compute(arrays, one)))
-    n = len(draws["sigma"])
-    batches = [
-        np.asarray(of_draw({name: each[start : start + _BATCH] for name, each in draws.items()}))
-        for start in range(0, n, _BATCH)
-    ]
-    return np.concatenate(batches).astype(float)
+    return over_draws(model.expect_contributions, design, draws)

@@ -40,6 +40,7 @@ def plot_contributions(contributions: pl.DataFrame, kpi: pl.DataFrame, *, curren
     axes.plot(kpi["week"].to_list(), kpi["kpi"], color="black", linewidth=0.8, label="KPI")
     axes.set_ylabel(f"{currency} a week")
     axes.set_ylim(bottom=0)
+    axes.yaxis.set_major_formatter("{x:,.0f}")
     axes.legend(frameon=False, fontsize=8, ncols=4, loc="upper left")
     axes.spines[["top", "right"]].set_visible(False)
     return figure
@@ -155,7 +156,8 @@ def plot_split(budgets: pl.DataFrame, *, currency: str) -> Figure:
     )
     axes.set_yticks(heights, _names(budgets))
     axes.set_xlabel(f"{currency} a week")
-    axes.legend(frameon=False, fontsize=8)
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.legend(frameon=False, fontsize=8, ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
     axes.spines[["top", "right"]].set_visible(False)
     return figure
 

@@ -1,0 +1,141 @@
+"""Journeys: decisions one after the other of many customers at once, as arrays."""
+
+from dataclasses import dataclass, fields
+from typing import Protocol
+
+import numpy as np
+
+from ml.core.policy import draw_actions
+
+
+@dataclass(frozen=True)
+class Situation:
+    """Where n customers stand: ``state`` (n, F) float32, ``eligible`` (n, K) bool, 0 no offer."""
+
+    state: np.ndarray
+    eligible: np.ndarray
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a step brought n customers.
+
+    ``reward``, shape (n,), in currency; ``then`` the next situation; ``is_over``, shape (n,),
+    whether a customer's journey ended, so that nothing comes after.
+    """
+
+    reward: np.ndarray
+    then: Situation
+    is_over: np.ndarray
+
+
+class Environment(Protocol):
+    """Something that n customers live in, all of them a step at a time."""
+
+    n_features: int
+    n_actions: int
+    n_steps: int
+
+    def begin(self, seed: int) -> Situation:
+        """Begin a journey of every customer."""
+        ...
+
+    def step(self, action: np.ndarray) -> Outcome:
+        """Take an action, shape (n,), for each."""
+        ...
+
+
+@dataclass(frozen=True)
+class Transitions:
+    """m logged steps.
+
+    ``state`` (m, F), ``eligible`` (m, K), ``action`` (m,), ``propensity`` (m,) of that action,
+    ``reward`` (m,), ``next_state`` (m, F), ``next_eligible`` (m, K), ``is_over`` (m,),
+    ``customer`` (m,) and ``step`` (m,), which order a journey.
+    """
+
+    state: np.ndarray
+    eligible: np.ndarray
+    action: np.ndarray
+    propensity: np.ndarray
+    reward: np.ndarray
+    next_state: np.ndarray
+    next_eligible: np.ndarray
+    is_over: np.ndarray
+    customer: np.ndarray
+    step: np.ndarray
+
+    @property
+    def n_steps(self) -> int:
+        """Number of steps, m."""
+        return len(self.action)
+
+    def take(self, rows: np.ndarray) -> "Transitions":
+        """Return some of them (indices or a mask)."""
+        return Transitions(*(getattr(self, each.name)[rows] for each in fields(self)))
+
+
+class Chooser(Protocol):
+    """A policy of situations."""
+
+    def __call__(self, now: Situation) -> np.ndarray:
+        """Return action probabilities, shape (n, K)."""
+        ...
+
+
+def live_journeys(environment: Environment, choose: Chooser, *, seed: int) -> Transitions:
+    """Let every customer live one journey under a policy and log it.
+
+    Parameters
+    ----------
+    environment
+        Of n customers.
+    choose
+        The policy.
+    seed
+        Of the environment and of the draws.
+
+    Returns
+    -------
+    Transitions
+        Step by step, n rows each; a customer whose journey is over logs no more.
+    """
+    random = np.random.default_rng([seed, 7])
+    now = environment.begin(seed)
+    n = len(now.state)
+    is_here, steps = np.ones(n, dtype=bool), []
+    for number in range(environment.n_steps):
+        probabilities = choose(now)
+        action = draw_actions(probabilities, random.random(n))
+        came = environment.step(action)
+        lived = Transitions(
+            state=now.state,
+            eligible=now.eligible,
+            action=action,
+            propensity=probabilities[np.arange(n), action],
+            reward=came.reward,
+            next_state=came.then.state,
+            next_eligible=came.then.eligible,
+            is_over=came.is_over,
+            customer=np.arange(n),
+            step=np.full(n, number),
+        )
+        steps.append(lived.take(is_here))
+        is_here &= ~came.is_over
+        now = came.then
+    return join_transitions(steps)
+
+
+def choose_evenly(now: Situation) -> np.ndarray:
+    """Return every eligible action's equal probability, shape (n, K)."""
+    return now.eligible / now.eligible.sum(axis=1, keepdims=True)
+
+
+def join_transitions(parts: list[Transitions]) -> Transitions:
+    """Return several logs as one."""
+    return Transitions(
+        *(
+            np.concatenate([getattr(part, each.name) for part in parts])
+            for each in fields(Transitions)
+        )
+    )

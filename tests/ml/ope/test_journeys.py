@@ -1,0 +1,107 @@
+"""Offline values of journeys against a programme's exact ones."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from known_journey import Tiers
+from oracles.tiers import N_TIERS, evaluate, expect, iterate_values
+from scipy.stats import spearmanr
+
+from ml.core.errors import SupportError
+from ml.core.journeys import Situation, choose_evenly, live_journeys
+from ml.ope.fitted import fit_values
+from ml.ope.trajectories import value_by_weights
+
+DISCOUNT = 0.9
+STATES = np.eye(N_TIERS, dtype=np.float32)
+
+
+def always(actions):
+    """Take a tier's action."""
+    table = np.eye(3)[np.asarray(actions)]
+    return lambda now: table[now.state.argmax(axis=1)]
+
+
+def mixed(actions, share):
+    """Take a tier's action, or any with a share."""
+    table = (1 - share) * np.eye(3)[np.asarray(actions)] + share / 3
+    return lambda now: table[now.state.argmax(axis=1) % N_TIERS]
+
+
+def expect_journeys(policy, n_steps):
+    """Return the mean value of journeys of some steps that begin evenly, exactly."""
+    reward, moves = expect()
+    tier, value = np.full(N_TIERS, 1 / N_TIERS), 0.0
+    for step in range(n_steps):
+        value += DISCOUNT**step * tier @ (policy * reward).sum(axis=1)
+        tier = tier @ np.einsum("sa,sat->st", policy, moves)
+    return value
+
+
+@pytest.fixture(scope="module")
+def log():
+    return live_journeys(Tiers(2_000, n_steps=12), choose_evenly, seed=5)
+
+
+def test_fitted_values_are_the_exact_ones_and_rank_policies(log):
+    policies = [np.array(each) for each in np.ndindex(3, 3, 3, 3)][::9]
+    exact, found = [], []
+    for actions in policies:
+        fitted = fit_values(log, always(actions), discount=DISCOUNT, n_waves=30)
+        values = fitted.value(STATES)
+        exact.append(evaluate(actions, DISCOUNT).mean())
+        found.append(values[np.arange(N_TIERS), actions].mean())
+        assert fitted.change < 1e-3
+    assert len(policies) >= 8
+    assert spearmanr(exact, found).statistic > 0.9
+    assert np.abs(np.array(found) / exact - 1).max() < 0.08
+
+
+def test_an_action_that_the_log_lacks_is_refused(log):
+    held = log.take(log.action < 2)
+    with pytest.raises(SupportError, match=r"takes actions \[2\]"):
+        fit_values(held, always([2, 2, 2, 2]), discount=DISCOUNT)
+    fit_values(held, always([1, 1, 0, 0]), discount=DISCOUNT, n_waves=10)
+
+
+@pytest.fixture(scope="module")
+def ended():
+    """A policy of journeys of three decisions, its exact value, and fitted values of it."""
+    policy = mixed(iterate_values(DISCOUNT)[1], 0.6)
+    table = policy(Situation(STATES, np.ones((N_TIERS, 3), dtype=bool)))
+    training = live_journeys(Tiers(3_000, n_steps=3, ends=True), choose_evenly, seed=77)
+    fitted = fit_values(training, policy, discount=DISCOUNT, n_waves=20)
+    return policy, expect_journeys(table, 3), fitted
+
+
+@pytest.mark.parametrize("is_robust", [False, True])
+def test_weights_value_short_journeys_without_bias_and_with_honest_intervals(ended, is_robust):
+    policy, truth, fitted = ended
+    errors, covered = [], []
+    for seed in range(100):
+        short = live_journeys(Tiers(800, n_steps=3, ends=True), choose_evenly, seed=seed)
+        found = value_by_weights(
+            short, policy, discount=DISCOUNT, values=fitted if is_robust else None
+        )
+        errors.append((found.estimate.value - truth) / found.estimate.standard_error)
+        covered.append(found.estimate.low <= truth <= found.estimate.high)
+    assert np.mean(covered) >= 0.9
+    assert abs(np.mean(errors)) < 0.3
+
+
+def test_doubly_robust_values_vary_less_and_forgive_wrong_values(ended):
+    policy, truth, fitted = ended
+    short = live_journeys(Tiers(4_000, n_steps=3, ends=True), choose_evenly, seed=1)
+    weighted = value_by_weights(short, policy, discount=DISCOUNT)
+    robust = value_by_weights(short, policy, discount=DISCOUNT, values=fitted)
+    assert robust.estimate.standard_error < weighted.estimate.standard_error
+    assert robust.effective == weighted.effective
+    wrong = replace(fitted, weights=0.3 * fitted.weights)
+    still = value_by_weights(short, policy, discount=DISCOUNT, values=wrong)
+    assert abs(still.estimate.value - truth) < 3 * still.estimate.standard_error
+
+
+def test_long_journeys_are_refused_by_their_effective_size(log):
+    with pytest.raises(SupportError, match="12 decisions leave"):
+        value_by_weights(log, always([2, 1, 1, 0]), discount=DISCOUNT)
