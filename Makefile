@@ -34,7 +34,7 @@ STAMP := $(VENV)/.installed
 LIFTLOOP := LIFTLOOP_HOME=$(abspath $(HOME_DIR)) OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m orchestration.commands
 
 .DEFAULT_GOAL := help
-.PHONY: help install nightly approve recalibrate media-mix rollback freeze unfreeze validate restore erase plan-exploration world loop study-gate study-drift study-forward study-pacing study-deciding study-effects study-three-in-one study-media-mix bench test test-slow check fix ui clean
+.PHONY: help install nightly approve recalibrate media-mix rollback freeze unfreeze validate restore erase plan-exploration world loop study-gate study-drift study-forward study-pacing study-deciding study-effects study-three-in-one study-media-mix study-agentic-marketing bench test test-slow check fix ui clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -110,6 +110,9 @@ study-three-in-one: $(STAMP) ## The world model against the truth (SEEDS=20 CUST
 
 study-media-mix: $(STAMP) ## The media mix against known truths (QUICK=1)
 	@OMP_NUM_THREADS=1 POLARS_MAX_THREADS=1 $(BIN)/python -W ignore -m benchmarks.studies.media_mix $(if $(QUICK),--quick)
+
+study-agentic-marketing: $(STAMP) ## The agentic-marketing document's experiment (SEEDS=5 QUICK=1)
+	@OMP_NUM_THREADS=1 POLARS_MAX_THREADS=1 $(BIN)/python -W ignore -m benchmarks.studies.agentic_marketing $(if $(SEEDS),--seeds $(SEEDS)) $(if $(QUICK),--quick)
 
 bench: $(STAMP) ## Measure speed (benchmarks/performance; CAUSALML=, OBP=, LP=, PYMC=their pythons); results: benchmarks/RESULTS.md
 	@$(BIN)/python -m benchmarks.performance.world

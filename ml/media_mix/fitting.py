@@ -1,7 +1,8 @@
 """The media mix fitted by NUTS, with diagnostics; an older posterior may stand for the prior."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,8 @@ from jax import Array
 from jax.flatten_util import ravel_pytree
 from numpyro.diagnostics import effective_sample_size, split_gelman_rubin
 from numpyro.distributions import constraints
-from numpyro.infer import MCMC, NUTS
+from numpyro.infer import NUTS
+from numpyro.infer.hmc import HMCState
 
 from ml.core.errors import ContractError
 from ml.media_mix import model
@@ -123,8 +125,7 @@ def fit_media_mix(
     progress(
         f"Fit {len(series.channels)} channels over {series.n_weeks} weeks, {len(tests)} lift tests"
     )
-    runner = _make_runner(settings, is_updating=False)
-    draws, found = _run(runner, settings, design, None)
+    draws, found = _fit(settings, design, None)
     return MediaMix(series, scales, settings, tuple(tests), draws, found)
 
 
@@ -179,70 +180,73 @@ def update_media_mix(
     flat = _flatten(last.draws, settings.preset)  # (S, D)
     spread = np.cov(flat, rowvar=False) / weight + _NUGGET * np.eye(flat.shape[1])
     prior = (flat.mean(axis=0), np.linalg.cholesky(spread))
-    runner = _make_runner(settings, is_updating=True)
-    draws, found = _run(runner, settings, design, prior)
+    draws, found = _fit(settings, design, prior)
     return MediaMix(series, last.scales, settings, (*last.tests, *tests), draws, found)
 
 
 def fit_designs(
     designs: Sequence[Design], settings: MediaMixSettings
 ) -> list[tuple[Draws, Diagnostics]]:
-    """Fit several designs of one shape, compiling once: for studies of coverage."""
-    runner = _make_runner(settings, is_updating=False)
-    return [_run(runner, settings, design, None) for design in designs]
+    """Fit designs of one shape, which is compiled once: for studies of coverage."""
+    return [_fit(settings, design, None) for design in designs]
 
 
-def _make_runner(settings: MediaMixSettings, *, is_updating: bool) -> MCMC:
-    """Return a sampler whose model takes a design, and the prior's mean and root when updating."""
-
-    def anew(design: Design, prior: None) -> None:
-        drawn = model.derive_beta(design, model.draw_priors(design, settings.preset))
-        numpyro.deterministic("parameters", drawn)
-        model.observe(design, drawn)
-
-    def updating(design: Design, prior: tuple[Array, Array]) -> None:
-        mean, root = prior
-        white = numpyro.sample("white", dist.Normal(0, 1).expand(mean.shape).to_event(1))
-        drawn = _unflatten(mean + root @ white, design, settings.preset)
-        numpyro.deterministic("parameters", drawn)
-        model.observe(design, drawn)
-
-    kernel = NUTS(updating if is_updating else anew, target_accept_prob=settings.target_accept)
-    return MCMC(
-        kernel,
-        num_warmup=settings.n_warmup,
-        num_samples=settings.n_draws,
-        num_chains=settings.n_chains,
-        chain_method="vectorized",
-        progress_bar=False,
-        jit_model_args=True,
-    )
-
-
-def _run(
-    runner: MCMC,
-    settings: MediaMixSettings,
-    design: Design,
-    prior: tuple[np.ndarray, np.ndarray] | None,
+def _fit(
+    settings: MediaMixSettings, design: Design, prior: tuple[np.ndarray, np.ndarray] | None
 ) -> tuple[Draws, Diagnostics]:
     """Sample; return the draws of all chains and their diagnostics."""
     arrays = Design(*(jnp.asarray(each) for each in design))
-    runner.run(jax.random.PRNGKey(settings.seed), arrays, prior, extra_fields=("diverging",))
-    chains = {
-        name: np.asarray(each, dtype=float)
-        for name, each in runner.get_samples(group_by_chain=True)["parameters"].items()
-    }
+    keys = jax.random.split(jax.random.PRNGKey(settings.seed), settings.n_chains)
+    parameters, diverging = _sample(keys, arrays, prior, replace(settings, seed=0))
+    chains = {name: np.asarray(each, dtype=float) for name, each in parameters.items()}
     draws = {name: each.reshape(-1, *each.shape[2:]) for name, each in chains.items()}
     worst = [float(np.max(split_gelman_rubin(each))) for each in chains.values() if each.size]
     least = [float(np.min(effective_sample_size(each))) for each in chains.values() if each.size]
-    diverging = np.asarray(runner.get_extra_fields()["diverging"])
     found = Diagnostics(
         largest_r_hat=max(worst),
         least_ess=min(least),
-        divergent_share=float(diverging.mean()),
+        divergent_share=float(np.asarray(diverging).mean()),
         share_within=_check_predictions(design, draws, settings.seed),
     )
     return draws, found
+
+
+@partial(jax.jit, static_argnames="settings")
+def _sample(
+    keys: Array, design: Design, prior: tuple[Array, Array] | None, settings: MediaMixSettings
+) -> tuple[Parameters, Array]:
+    """Return parameters (n_chains, n_draws, ...) and divergences (n_chains, n_draws).
+
+    NumPyro's MCMC class would compile anew for every series; this is compiled once for a shape.
+    """
+
+    def propose(design: Design, prior: tuple[Array, Array] | None) -> None:
+        if prior is None:
+            drawn = model.derive_beta(design, model.draw_priors(design, settings.preset))
+        else:
+            mean, root = prior
+            white = numpyro.sample("white", dist.Normal(0, 1).expand(mean.shape).to_event(1))
+            drawn = _unflatten(mean + root @ white, design, settings.preset)
+        numpyro.deterministic("parameters", drawn)
+        model.observe(design, drawn)
+
+    def run_chain(key: Array) -> tuple[Parameters, Array]:
+        kernel = NUTS(propose, target_accept_prob=settings.target_accept)
+        state = kernel.init(key, settings.n_warmup, None, (design, prior), {})
+
+        def step(state: HMCState, _: None) -> tuple[HMCState, tuple[Parameters, Array]]:
+            state = kernel.sample(state, (design, prior), {})
+            return state, (state.z, state.diverging)
+
+        # One loop for both, since each holds a compiled tree of its own.
+        n_steps = settings.n_warmup + settings.n_draws
+        _, (sites, diverging) = jax.lax.scan(step, state, None, n_steps)
+        kept = {name: each[settings.n_warmup :] for name, each in sites.items()}
+        read = kernel.postprocess_fn((design, prior), {})
+        parameters = jax.lax.map(lambda one: read(one)["parameters"], kept)
+        return parameters, diverging[settings.n_warmup :]
+
+    return jax.vmap(run_chain)(keys)
 
 
 def _check_predictions(design: Design, draws: Draws, seed: int) -> float:

@@ -1,6 +1,7 @@
 """The media mix's study: its truths, and that it runs."""
 
 import numpy as np
+import pytest
 
 from benchmarks.studies.media_mix.cases import (
     draw_confounded_case,
@@ -40,6 +41,7 @@ def test_demand_draws_the_confounded_channels_spend_alone():
     assert confounded > other + 0.2
 
 
+@pytest.mark.slow
 def test_a_part_of_the_study_runs():
     table = cover_prior(range(1), n_draws=30)
     assert table.height == 6

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import jax
 import numpy as np
 import polars as pl
 
@@ -35,7 +34,6 @@ _STEP = 4
 
 def cover_prior(seeds: Sequence[int], *, n_draws: int) -> pl.DataFrame:
     """Fit series drawn from the prior, two chains each; return truths and intervals."""
-    jax.clear_caches()
     cases = [draw_prior_case(seed) for seed in seeds]
     settings = MediaMixSettings(
         n_chains=2, n_warmup=n_draws, n_draws=n_draws, n_harmonics=N_HARMONICS
@@ -61,7 +59,6 @@ def compare_lift_tests(seeds: Sequence[int], *, n_draws: int) -> pl.DataFrame:
     )
     parts = []
     for seed in seeds:
-        jax.clear_caches()
         case = draw_confounded_case(seed)
         for fit, tests in (("without", ()), ("with", case.tests)):
             mix = fit_media_mix(case.series, tests=tests, settings=settings)

@@ -131,6 +131,7 @@ def test_without_a_kpi_or_with_hardly_any_messages_nothing_is_made_up(series):
     assert measure_lifts(few, series, actions=ACTIONS).height == 0
 
 
+@pytest.mark.slow
 def test_the_mix_is_told_with_and_without_the_logs_lift_test():
     log = _log(1)
     media, sales = _marts(log)

@@ -1,0 +1,1 @@
+"""The agentic-marketing document's experiment, re-run and put beside policies it lacks."""
