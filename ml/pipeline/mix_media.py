@@ -102,7 +102,7 @@ def mix_media(
         lifts=lifts,
         returns=MediaReturns.validate(returns, cast=True),
         split=split,
-        budgets=_tabulate_budgets(split, decisions_a_week=decisions_a_week),
+        budgets=tabulate_budgets(split, decisions_a_week=decisions_a_week),
     )
 
 
@@ -135,7 +135,18 @@ def compose_series(
     spent = media_daily.select("day", name.alias("channel"), "spend")
     channels = spent.filter(pl.col("day").is_in(days["day"].implode()))["channel"].unique().sort()
     grid = days.join(pl.DataFrame({"channel": channels}), how="cross")
-    joined = grid.join(spent, on=["day", "channel"], how="left", maintain_order="left")
+    joined = grid.join(spent, on=["day", "channel"], how="left", maintain_order="left").join(
+        media_daily.group_by(name.alias("channel")).agg(
+            pl.col("day").min().alias("first"),
+            pl.col("day").max().alias("last"),
+            pl.col("is_message").first(),
+        ),
+        on="channel",
+        how="left",
+        maintain_order="left",
+    )
+    # Bought media that lack a day in between lack a delivery; messages that lack one weren't sent.
+    is_silent = pl.col("is_message") | ~pl.col("day").is_between("first", "last")
     controls = (
         days.group_by(pl.col("day").dt.truncate("1w").alias("week"))
         .agg(pl.col("customers").mean().alias(CUSTOMERS))
@@ -143,8 +154,11 @@ def compose_series(
     )
     has_customers = controls[CUSTOMERS].n_unique() > 1
     return sum_weeks(
-        joined.with_columns(pl.col("spend").fill_null(0.0)).select(
-            "day", "channel", "spend", "kpi"
+        joined.select(
+            "day",
+            "channel",
+            pl.when(is_silent).then(pl.col("spend").fill_null(0.0)).otherwise("spend"),
+            "kpi",
         ),
         controls=controls if has_customers else None,
     )
@@ -232,7 +246,7 @@ def make_tests(lifts: pl.DataFrame, series: MediaSeries) -> list[LiftTest]:
     return tests
 
 
-def _tabulate_budgets(split: Split, *, decisions_a_week: float) -> pl.DataFrame:
+def tabulate_budgets(split: Split, *, decisions_a_week: float) -> pl.DataFrame:
     """Return ChannelBudgets: a message channel's limit is its spend per decision."""
     is_message = pl.col("channel").str.ends_with(MESSAGES)
     frame = split.to_frame().rename({"spend": "recommended", "marginal": "marginal_return"})
@@ -240,7 +254,8 @@ def _tabulate_budgets(split: Split, *, decisions_a_week: float) -> pl.DataFrame:
         frame.with_columns(
             is_message.alias("is_message"),
             pl.col("channel").str.strip_suffix(MESSAGES),
-            pl.when(is_message)
+            # A limit on a channel that is no longer written to could name no offer.
+            pl.when(is_message & (pl.col("current") > 0))
             .then(pl.col("recommended") / decisions_a_week)
             .alias("most_per_decision"),
         ).select(list(ChannelBudgets.create_empty().columns)),

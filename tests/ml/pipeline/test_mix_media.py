@@ -12,8 +12,15 @@ from known_media import SHORT
 from ml.core.errors import ContractError
 from ml.core.logged import build_logged_decisions
 from ml.core.media_schemas import ChannelBudgets, MediaDaily, SalesDaily
+from ml.media_mix.splitting import Split
 from ml.pipeline.channel_budgets import limit_channels
-from ml.pipeline.mix_media import compose_series, make_tests, measure_lifts, mix_media
+from ml.pipeline.mix_media import (
+    compose_series,
+    make_tests,
+    measure_lifts,
+    mix_media,
+    tabulate_budgets,
+)
 
 FIRST = date(2026, 1, 5)
 N_WEEKS, LOGGED_FROM = 60, 52
@@ -118,6 +125,26 @@ def test_a_test_takes_away_the_share_that_its_messages_cost(series):
     assert make_tests(half, series)[0].share == pytest.approx(0.5)
 
 
+def test_a_day_that_bought_media_lack_is_named_and_one_without_messages_is_not(series):
+    media, sales = _marts(_log(1))
+    day = FIRST + timedelta(days=3)
+    until = FIRST + timedelta(days=49)
+    quiet = media.filter((pl.col("channel") != "email") | (pl.col("day") != day))
+    found = compose_series(quiet, sales, until=until, programme=PROGRAMME)
+    assert found.spend[LOGGED_FROM, 0] < series.spend[LOGGED_FROM, 0]
+    with pytest.raises(ContractError, match=f"{day}: tv missing"):
+        compose_series(
+            media.filter((pl.col("channel") != "tv") | (pl.col("day") != day)),
+            sales,
+            until=until,
+            programme=PROGRAMME,
+        )
+    # Before its first day a channel was not on air.
+    late = media.filter((pl.col("channel") != "tv") | (pl.col("day") >= day))
+    found = compose_series(late, sales, until=until, programme=PROGRAMME)
+    assert found.spend[:LOGGED_FROM, 1].sum() == 0
+
+
 def test_without_a_kpi_or_with_hardly_any_messages_nothing_is_made_up(series):
     media, sales = _marts(_log(1))
     with pytest.raises(ContractError, match="needs media_kpi"):
@@ -129,6 +156,21 @@ def test_without_a_kpi_or_with_hardly_any_messages_nothing_is_made_up(series):
         )
     few = _log(1).take(np.arange(150))
     assert measure_lifts(few, series, actions=ACTIONS).height == 0
+
+
+def test_channels_that_are_written_to_no_more_get_no_limit():
+    split = Split(
+        channels=("email messages", "text messages", "tv"),
+        current=np.array([50.0, 0.0, 10.0]),
+        spend=np.array([40.0, 0.0, 20.0]),
+        low=np.zeros(3),
+        high=np.full(3, 50.0),
+        marginal=np.ones(3),
+        gain=np.zeros(5),
+    )
+    budgets = tabulate_budgets(split, decisions_a_week=100.0)
+    assert budgets["most_per_decision"].to_list() == [0.4, None, None]
+    assert [each.channels for each in limit_channels(PROGRAMME, budgets).limits] == [("email",)]
 
 
 @pytest.mark.slow
