@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
 
@@ -141,10 +140,6 @@ def run_media_mix(parsed: argparse.Namespace) -> int:
     """Fit the media mix on what has matured, print returns and the recommended split."""
     settings = read_settings()
     prepare_home(settings)
-    if find_spec("numpyro") is None:
-        raise LiftloopError(
-            "the media mix needs NumPyro: pip install -c constraints.txt '.[media]'"
-        )
     with hold_home(settings, command="media-mix"):
         config = {"fit_media_mix": {"config": {"n_draws": parsed.draws}}}
         _run_alone(settings, "media_mix_fit", config)

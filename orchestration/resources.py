@@ -76,10 +76,18 @@ class ProgrammeFile(dg.ConfigurableResource):
     lake: str = ""
 
     def read(self) -> Programme:
-        """Read ``programme.json``; with ``has_media_budgets`` the newest split's limits too."""
+        """Read ``programme.json``; with ``has_media_budgets`` the media mix's limits too.
+
+        Those of the newest split before the newest night, so that all its steps, a training's and
+        a repetition's, are limited alike.
+        """
         programme = read_programme(Path(self.path))
+        if not programme.has_media_budgets:
+            return programme
         lake = Lake(root=self.lake)
-        if not programme.has_media_budgets or not (split := lake.dates("channel_budgets")):
+        nights = lake.dates("customer_features")
+        split = [day for day in lake.dates("channel_budgets") if nights and day < nights[-1]]
+        if not split:
             return programme
         return limit_channels(programme, lake.read("channel_budgets", split[-1]))
 

@@ -9,13 +9,15 @@ from ml.core.journeys import Outcome, Situation
 class Tiers:
     """Customers in four tiers; the state is the tier, one-hot.
 
-    ``closed`` actions are never eligible. Where journeys end, the state tells the step too.
+    ``closed`` actions are never eligible. Where journeys end, the state tells the step too; each
+    customer leaves after a step with probability ``leaving``.
     """
 
     n_actions = 3
 
-    def __init__(self, n=500, *, n_steps=20, closed=(), ends=False):
+    def __init__(self, n=500, *, n_steps=20, closed=(), ends=False, leaving=0.0):
         self.n, self.n_steps, self.closed, self.ends = n, n_steps, list(closed), ends
+        self.leaving = leaving
         self.n_features = N_TIERS * (n_steps if ends else 1)
 
     def begin(self, seed):
@@ -31,6 +33,8 @@ class Tiers:
         self.tier = np.clip(self.tier + up - down, 0, N_TIERS - 1)
         self.number += 1
         is_over = np.full(self.n, self.ends and self.number == self.n_steps)
+        if self.leaving:
+            is_over |= self.random.random(self.n) < self.leaving
         return Outcome(reward, self._situation(), is_over)
 
     def _situation(self):

@@ -293,6 +293,8 @@ def _unflatten(vector: Array, design: Design, preset: Preset) -> Parameters:
 
 
 def _refuse_unusable(series: MediaSeries) -> None:
+    if not series.channels:
+        raise ContractError("no channel spent anything: deliver media_spend, or send messages")
     if series.n_weeks < _LEAST_WEEKS:
         raise ContractError(
             f"a media mix needs at least {_LEAST_WEEKS} whole weeks of media_spend and media_kpi, "

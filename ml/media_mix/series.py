@@ -1,7 +1,7 @@
 """Weekly spend and KPI, and tests that measured what a change of spend adds."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from itertools import pairwise
 
@@ -44,6 +44,11 @@ class MediaSeries:
             self.control_names,
             self.controls[:n_weeks],
         )
+
+    def keep_channels(self, kept: np.ndarray) -> "MediaSeries":
+        """Return the series of some channels, a mask of shape (C,)."""
+        names = tuple(name for name, is_kept in zip(self.channels, kept, strict=True) if is_kept)
+        return replace(self, channels=names, spend=self.spend[:, kept])
 
 
 @dataclass(frozen=True)

@@ -96,6 +96,11 @@ def split_budget(
     curves = respond(mix, whole)[:, :, columns]  # (S, G, C)
     curves = np.where(grid <= highest + step / 2, curves, -np.inf)
     best = _split_grid(curves.mean(axis=0)[None])[0]
+    if (lowest + step * best > highest + step).any():
+        raise BudgetError(
+            f"a budget of {budget:,.2f} a week leaves no split in steps of {step:,.2f}: choose one "
+            f"further from {highest.sum():,.2f}"
+        )
     rows = np.linspace(0, len(curves) - 1, min(_SPLITS, len(curves))).astype(int)
     drawn = lowest + step * _split_grid(curves[rows])  # (S, C)
     spend = lowest + step * best

@@ -86,11 +86,12 @@ def fit_values(
     """
     n_actions = log.eligible.shape[1]
     following = choose(Situation(log.next_state, log.next_eligible))  # (m, K)
+    # After its end a journey has no action, and perhaps none that would be eligible.
+    following = np.where(log.is_over[:, None], 0.0, following)
+    wanted = following.sum(axis=0) + choose(Situation(log.state, log.eligible)).sum(axis=0)
     taken = np.bincount(log.action, minlength=n_actions)
     rare = [
-        action
-        for action in range(n_actions)
-        if following[:, action].sum() > 0 and taken[action] < 10 * penalty
+        action for action in range(n_actions) if wanted[action] > 0 and taken[action] < 10 * penalty
     ]
     if rare:
         raise SupportError(
@@ -116,12 +117,11 @@ def fit_values(
     for own in rows:
         part = features[own].astype(float)
         roots.append(cho_factor(part.T @ part + penalty * np.eye(part.shape[1])))
-    keep = discount * ~log.is_over
     weights, change = fitted.weights, np.inf
     scale = float(log.reward.std()) / (1 - discount) or 1.0
     before = np.zeros(log.n_steps)
     for _ in range(n_iterations):
-        target = log.reward + keep * before
+        target = log.reward + discount * before
         weights = np.stack(
             [
                 cho_solve(root, features[own].T.astype(float) @ target[own])

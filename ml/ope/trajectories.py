@@ -94,14 +94,15 @@ def value_by_weights(
     gone = discount ** np.arange(n_steps)
     if values is None:
         reward = np.where(is_there, log.reward[place], 0.0)
-        centre = (normalised * reward * is_there).mean(axis=0)
+        centre = (normalised * reward).mean(axis=0)
         # The ratio's influence: a journey counts by its distance from the step's mean.
-        per_journey = ((normalised * (reward - centre) * is_there + centre) * gone).sum(axis=1)
+        per_journey = ((normalised * (reward - centre) + centre) * gone).sum(axis=1)
     else:
         value = values.value(log.state)
         now = (chosen * value).sum(axis=1)
         following = choose(Situation(log.next_state, log.next_eligible))
-        then = (following * values.value(log.next_state)).sum(axis=1) * ~log.is_over
+        after = (following * values.value(log.next_state)).sum(axis=1)
+        then = np.where(log.is_over, 0.0, after)
         surprise = log.reward + discount * then - value[np.arange(log.n_steps), log.action]
         per_journey = now[place[:, 0]] + (
             np.where(is_there, weight * surprise[place], 0.0) * gone

@@ -1,6 +1,6 @@
 """The media mix: bought media and this programme's messages, calibrated by the randomised log."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -48,7 +48,7 @@ def mix_media(
     actions: ActionSet,
     programme: Programme,
     as_of: date,
-    decisions_a_week: float,
+    decided: pl.Series,
     settings: MediaMixSettings | None = None,
     progress: Callable[[str], None] = lambda message: None,
 ) -> MixedMedia:
@@ -64,8 +64,8 @@ def mix_media(
         Channels of the offers; horizons.
     as_of
         Only weeks whose decisions have matured by then count.
-    decisions_a_week
-        Of all the programme's customers.
+    decided
+        The date of every decision of the programme, of all customers.
     settings
         Of the fits.
     progress
@@ -78,8 +78,9 @@ def mix_media(
     """
     until = as_of - timedelta(days=programme.matured_after_days)
     series = compose_series(media_daily, sales_daily, until=until, programme=programme)
-    lifts = measure_lifts(logged, series, actions=actions)
-    tests = make_tests(lifts, series)
+    n_after = -(-programme.learning_horizon_days // 7)
+    lifts = measure_lifts(logged, series, actions=actions, n_after=n_after)
+    tests = make_tests(lifts, series, n_after=n_after)
     uncalibrated = fit_media_mix(series, settings=settings, progress=progress)
     calibrated = uncalibrated
     if tests:
@@ -102,7 +103,13 @@ def mix_media(
         lifts=lifts,
         returns=MediaReturns.validate(returns, cast=True),
         split=split,
-        budgets=tabulate_budgets(split, decisions_a_week=decisions_a_week),
+        budgets=tabulate_budgets(
+            split,
+            decisions_a_week=int(decided.is_between(series.weeks[-_RECENT_WEEKS], until).sum())
+            / _RECENT_WEEKS,
+            least=find_least_limits(actions, programme),
+            is_sound=calibrated.diagnostics.has_converged and calibrated.diagnostics.predicts,
+        ),
     )
 
 
@@ -153,7 +160,7 @@ def compose_series(
         .sort("week")
     )
     has_customers = controls[CUSTOMERS].n_unique() > 1
-    return sum_weeks(
+    weekly = sum_weeks(
         joined.select(
             "day",
             "channel",
@@ -162,17 +169,18 @@ def compose_series(
         ),
         controls=controls if has_customers else None,
     )
+    return weekly.keep_channels(weekly.spend.sum(axis=0) > 0)
 
 
 def measure_lifts(
-    logged: LoggedDecisions, series: MediaSeries, *, actions: ActionSet
+    logged: LoggedDecisions, series: MediaSeries, *, actions: ActionSet, n_after: int = 1
 ) -> pl.DataFrame:
     """Measure what each channel's messages added, by the log's randomisation.
 
     The messages of a channel that these customers were assigned, against no offer instead: with
     e_c(x) = sum of the channel's propensities, the mean of who got one less that of who got none,
     weighted by e_c(x) / e_0(x), times the number who got one (the effect on the treated, Hajek;
-    clustered by customer). Of whole weeks of the series whose next week is in it too, since a
+    clustered by customer). Of whole weeks of the series that ``n_after`` others follow, since a
     decision's spend counts for a horizon.
 
     Returns
@@ -182,7 +190,7 @@ def measure_lifts(
     """
     frame = logged.contexts.frame
     week = frame["decision_date"].dt.truncate("1w")
-    whole = [each for each in series.weeks[:-1] if (week == each).any()]
+    whole = [each for each in series.weeks[:-n_after] if (week == each).any()]
     is_in = week.is_in(whole).to_numpy() & logged.has_vector
     spend = frame["spend"].to_numpy()
     control = logged.logging_policy[:, 0]
@@ -203,6 +211,9 @@ def measure_lifts(
         influence[sent] = spend[sent] - mean
         influence[not_sent] = -weight * (spend[not_sent] - base) * n_sent / weight.sum()
         of_customer = np.bincount(logged.customer, weights=influence)
+        if not of_customer.any():
+            # Nobody bought anything: there is nothing to tell the two by.
+            continue
         rows.append(
             {
                 "channel": channel,
@@ -218,10 +229,11 @@ def measure_lifts(
     return LiftTests.validate(pl.DataFrame(rows, schema=LiftTests.create_empty().schema))
 
 
-def make_tests(lifts: pl.DataFrame, series: MediaSeries) -> list[LiftTest]:
+def make_tests(lifts: pl.DataFrame, series: MediaSeries, *, n_after: int = 1) -> list[LiftTest]:
     """Return lift tests of the series' channels: messages are mapped to spend by what they cost.
 
-    A test takes away the share of the channel's spend that the measured messages cost.
+    A test takes away the share of the channel's spend that the measured messages cost, and compares
+    the KPI of these weeks and of ``n_after`` more.
     """
     weeks = np.array(series.weeks)
     tests = []
@@ -231,13 +243,16 @@ def make_tests(lifts: pl.DataFrame, series: MediaSeries) -> list[LiftTest]:
         if name not in series.channels:
             continue
         spent = float(series.spend[is_tested, series.channels.index(name)].sum())
-        if spent <= 0:
+        if min(spent, row["spend"]) <= 0:
             continue
+        measured = is_tested.copy()
+        for lag in range(1, n_after + 1):
+            measured[lag:] |= is_tested[:-lag]
         tests.append(
             LiftTest(
                 channel=name,
                 weeks=is_tested,
-                measured=is_tested | np.roll(is_tested, 1),
+                measured=measured,
                 share=min(row["spend"] / spent, 1.0),
                 lift=row["lift"],
                 standard_error=row["standard_error"],
@@ -246,17 +261,37 @@ def make_tests(lifts: pl.DataFrame, series: MediaSeries) -> list[LiftTest]:
     return tests
 
 
-def tabulate_budgets(split: Split, *, decisions_a_week: float) -> pl.DataFrame:
-    """Return ChannelBudgets: a message channel's limit is its spend per decision."""
+def find_least_limits(actions: ActionSet, programme: Programme) -> dict[str, float]:
+    """Return what exploring a channel's offers may cost at most per decision, currency.
+
+    A limit below it would stop a night: each offer is sent at the floor, and costs at most its
+    message and its face value.
+    """
+    most = programme.propensity_floor * (actions.message_costs + actions.face_values)
+    channels = np.array(actions.channels)
+    return {each: float(most[channels == each].sum()) for each in set(actions.channels)}
+
+
+def tabulate_budgets(
+    split: Split, *, decisions_a_week: float, least: Mapping[str, float], is_sound: bool
+) -> pl.DataFrame:
+    """Return ChannelBudgets: a message channel's limit is its spend per decision.
+
+    None where the fit isn't sound, or a channel is written to no more: a limit on it could name
+    no offer. ``least`` is a channel's lowest limit.
+    """
     is_message = pl.col("channel").str.ends_with(MESSAGES)
     frame = split.to_frame().rename({"spend": "recommended", "marginal": "marginal_return"})
+    name = pl.col("channel").str.strip_suffix(MESSAGES)
+    lowest = name.replace_strict(dict(least), default=0.0, return_dtype=pl.Float64)
+    is_limited = is_message & (pl.col("current") > 0) & pl.lit(is_sound)
+    per_decision = pl.col("recommended") / max(decisions_a_week, 1.0)
     return ChannelBudgets.validate(
         frame.with_columns(
             is_message.alias("is_message"),
-            pl.col("channel").str.strip_suffix(MESSAGES),
-            # A limit on a channel that is no longer written to could name no offer.
-            pl.when(is_message & (pl.col("current") > 0))
-            .then(pl.col("recommended") / decisions_a_week)
+            name,
+            pl.when(is_limited)
+            .then(pl.max_horizontal(per_decision, lowest))
             .alias("most_per_decision"),
         ).select(list(ChannelBudgets.create_empty().columns)),
     )

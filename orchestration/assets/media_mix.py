@@ -6,11 +6,13 @@ media_returns, media_contributions and channel_budgets; MLflow runs.
 
 from collections.abc import Iterator
 from datetime import date
+from importlib.util import find_spec
 
 import dagster as dg
 import numpy as np
 import polars as pl
 
+from ml.core.errors import ContractError, LiftloopError
 from ml.core.media_schemas import ChannelBudgets, LiftTests, MediaContributions, MediaReturns
 from orchestration.assets.embedding import embed_figure, tabulate
 from orchestration.assets.snapshots import newest_night, read_snapshot
@@ -24,6 +26,7 @@ class MediaMixConfig(dg.Config):
     n_draws: int = 800
 
 
+NEEDED = "the media mix needs NumPyro: pip install -c constraints.txt '.[media]'"
 _CONVERGED = "chains_agree"
 _PREDICTS = "weeks_are_predicted"
 _TABLES = {
@@ -66,6 +69,8 @@ def media_mix(
     mlflow: Mlflow,
 ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
     """Fit with and without the randomised log's lift tests; write returns and budgets."""
+    if find_spec("numpyro") is None:
+        raise LiftloopError(NEEDED)
     from ml.media_mix.fitting import MediaMixSettings
     from ml.media_mix.reading import read_contributions, respond
     from ml.pipeline.mix_media import mix_media
@@ -78,11 +83,12 @@ def media_mix(
     mixed = mix_media(
         lake.read("media_daily", _newest(lake, "media_daily", night)),
         lake.read("sales_daily", _newest(lake, "sales_daily", night)),
-        snapshot.training,
+        # Fitted propensities are no randomisation: without logged ones there is no lift test.
+        snapshot.training if snapshot.fitted is None else snapshot.training.take(np.arange(0)),
         actions=actions,
         programme=settings,
         as_of=night,
-        decisions_a_week=7.0 * snapshot.n_per_night,
+        decided=snapshot.everything.contexts.frame["decision_date"],
         settings=MediaMixSettings(n_warmup=config.n_draws, n_draws=config.n_draws),
         progress=context.log.info,
     )
@@ -168,4 +174,7 @@ def media_mix(
 
 
 def _newest(lake: Lake, table: str, night: date) -> date:
-    return [day for day in lake.dates(table) if day <= night][-1]
+    days = [day for day in lake.dates(table) if day <= night]
+    if not days:
+        raise ContractError(f"the lake has no {table} yet: run a night first")
+    return days[-1]

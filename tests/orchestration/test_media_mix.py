@@ -1,6 +1,8 @@
 """The media mix as a command and as an asset, on the nights of the shared home."""
 
 import json
+import shutil
+from datetime import timedelta
 
 import polars as pl
 import pytest
@@ -13,8 +15,6 @@ from orchestration.resources import ProgrammeFile
 
 @pytest.fixture(scope="module")
 def mixed(lived_home, tmp_path_factory):
-    import shutil
-
     home = tmp_path_factory.mktemp("mixed") / "home"
     shutil.copytree(lived_home, home)
     return home, run_liftloop(home, "media-mix", "--draws", "100")
@@ -79,18 +79,23 @@ def test_the_decomposition_adds_up_to_the_kpi(mixed):
     assert (joined["mean"] / joined["kpi"] - 1).abs().mean() < 0.05
 
 
-def test_the_split_becomes_limits_only_where_the_programme_asks_for_it(mixed):
+def test_the_split_becomes_limits_the_night_after_where_the_programme_asks_for_it(mixed):
     home, _ = mixed
     lake = Lake(root=str(home / "lake"))
     file = home / "programme.json"
     resource = ProgrammeFile(path=str(file), lake=str(home / "lake"))
-    assert not any("media mix" in each.name for each in resource.read().limits)
+    night = lake.dates("channel_budgets")[-1]
+    budgets = lake.read("channel_budgets", night).with_columns(
+        pl.when("is_message").then(pl.lit(0.2)).alias("most_per_decision")
+    )
+    lake.write(budgets, "channel_budgets", night, schema=ChannelBudgets)
     settings = json.loads(file.read_text())
     file.write_text(json.dumps({**settings, "has_media_budgets": True}))
+    # All steps of the night that it was fitted on go on as they began.
+    assert not any("media mix" in each.name for each in resource.read().limits)
+    lake.write(budgets, "channel_budgets", night - timedelta(days=1), schema=ChannelBudgets)
     limits = {each.channels: each for each in resource.read().limits if "media mix" in each.name}
-    budgets = lake.read("channel_budgets", lake.dates("channel_budgets")[-1])
-    ChannelBudgets.validate(budgets)
-    messages = budgets.filter("is_message")
-    assert {channel for (channel,) in limits} == set(messages["channel"])
-    for row in messages.iter_rows(named=True):
-        assert limits[(row["channel"],)].most_per_decision == row["most_per_decision"]
+    assert {channel for (channel,) in limits} == {"email", "push", "text"}
+    assert {each.most_per_decision for each in limits.values()} == {0.2}
+    file.write_text(json.dumps(settings))
+    assert not any("media mix" in each.name for each in resource.read().limits)

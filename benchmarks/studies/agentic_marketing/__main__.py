@@ -31,10 +31,12 @@ def main() -> int:
         for name in ("paper", "ours", "never_send", "always_send", "random", "myopic"):
             figures[f"{name}_gold{suffix}"] = found[name, "gold_share"]
         figures[f"ours_net_margin{suffix}"] = found["ours", "net_margin"]
+        paid = found["paper_paid_by_margin", "net_margin"]
+        figures[f"paper_paid_by_margin_net_margin{suffix}"] = paid
         figures[f"paper_net_margin{suffix}"] = found["paper", "net_margin"]
-        figures[f"messages_to_gold_document_ratio{suffix}"] = (
-            found["ours", "messages_per_gold_step"] / found["paper", "messages_per_gold_step"]
-        )
+        figures[f"messages_to_gold_document_ratio{suffix}"] = found[
+            "ours", "messages_per_gold_step"
+        ] / max(found["paper", "messages_per_gold_step"], 1e-9)
     print(f"\n{time.monotonic() - started:.0f} s")
     print_line(figures)
     return 0
@@ -53,7 +55,7 @@ def _report(programme: str, lived: pl.DataFrame) -> dict[tuple[str, str], float]
         )
         for row in table.iter_rows(named=True):
             half = reach * (row["sd"] or 0.0)
-            print(f"  {row['subject']:<14}{row['figure']:<24}{row['mean']:9.3f} ± {half:.3f}")
+            print(f"  {row['subject']:<22}{row['figure']:<24}{row['mean']:9.3f} ± {half:.3f}")
             found[row["subject"], row["figure"]] = row["mean"]
     first = lived.filter((pl.col("part") == "trace") & (pl.col("seed") == lived["seed"].min()))
     print("  The paper's agent, one gold customer")

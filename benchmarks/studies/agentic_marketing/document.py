@@ -43,23 +43,31 @@ def run_document(seed: int, *, programme: str, is_quick: bool) -> pl.DataFrame:
     found, true = fit_channel_returns(seed=seed, n_draws=100 if is_quick else 400)
     weight = found / found.mean()
     n_updates = 500 if is_quick else _EPISODES * config.n_steps * 20
+    # Ten journeys of every customer for each network, the document's episodes.
+    updates_per_step = n_updates // (_EPISODES * config.n_steps) or 1
     paper = train_online(
         PaperReward(Loyalty(config), uplift, weight),
         replace(PAPER, seed=seed, n_updates=n_updates),
-        updates_per_step=n_updates // (_EPISODES * config.n_steps) or 1,
+        updates_per_step=updates_per_step,
     )
     ours = train_online(
         ShapedEnvironment(Loyalty(config), _tier_potential, AgentSettings().discount),
         AgentSettings(
             seed=seed,
             learning_rate=1e-3,
-            n_updates=500 if is_quick else 10_000,
+            n_updates=n_updates,
             n_members=1 if is_quick else 3,
         ),
-        updates_per_step=10,
+        updates_per_step=updates_per_step,
+    )
+    paid_by_margin = train_online(
+        Loyalty(config),
+        replace(PAPER, seed=seed, n_updates=n_updates),
+        updates_per_step=updates_per_step,
     )
     policies: dict[str, Chooser] = {
         "paper": paper.choose,
+        "paper_paid_by_margin": paid_by_margin.choose,
         "ours": ours.choose,
         "never_send": partial(_always, action=0),
         "always_send": partial(_always, action=ACTIONS.index("large_push")),

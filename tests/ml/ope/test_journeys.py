@@ -102,6 +102,37 @@ def test_doubly_robust_values_vary_less_and_forgive_wrong_values(ended):
     assert abs(still.estimate.value - truth) < 3 * still.estimate.standard_error
 
 
+@pytest.mark.parametrize("share", [1.0, 0.6])
+def test_journeys_that_end_early_count_as_they_are(share):
+    policy, leaving = mixed([2, 1, 1, 0], share), 0.4
+    table = policy(Situation(STATES, np.ones((N_TIERS, 3), dtype=bool)))
+    reward, moves = expect()
+    tier, truth = np.full(N_TIERS, 1 / N_TIERS), 0.0
+    for step in range(3):
+        truth += (DISCOUNT * (1 - leaving)) ** step * tier @ (table * reward).sum(axis=1)
+        tier = tier @ np.einsum("sa,sat->st", table, moves)
+    errors = []
+    for seed in range(40):
+        short = live_journeys(
+            Tiers(1_500, n_steps=3, ends=True, leaving=leaving), choose_evenly, seed=seed
+        )
+        found = value_by_weights(short, policy, discount=DISCOUNT)
+        errors.append((found.estimate.value - truth) / found.estimate.standard_error)
+    assert abs(np.mean(errors)) < 0.5
+
+
+def test_an_action_that_only_the_beginning_would_take_is_refused_too():
+    log = live_journeys(Tiers(400, n_steps=3, ends=True), choose_evenly, seed=2)
+
+    def begin_deep(now):
+        is_first = now.state[:, :N_TIERS].sum(axis=1) > 0
+        return np.eye(3)[np.where(is_first, 2, 0)]
+
+    fit_values(log, begin_deep, discount=DISCOUNT, n_waves=10)
+    with pytest.raises(SupportError, match=r"takes actions \[2\]"):
+        fit_values(log.take(log.action < 2), begin_deep, discount=DISCOUNT, n_waves=10)
+
+
 def test_long_journeys_are_refused_by_their_effective_size(log):
     with pytest.raises(SupportError, match="12 decisions leave"):
         value_by_weights(log, always([2, 1, 1, 0]), discount=DISCOUNT)
