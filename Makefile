@@ -121,6 +121,7 @@ bench: $(STAMP) ## Measure speed (benchmarks/performance; CAUSALML=, OBP=, LP=, 
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.performance.allocation $(if $(LP),--lp '$(LP)')
 	@$(BIN)/python -m benchmarks.performance.streamed
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.performance.world_model
+	@OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m benchmarks.performance.control
 	@$(BIN)/python -m benchmarks.performance.media_mix $(if $(PYMC),--pymc '$(PYMC)')
 
 test: $(STAMP) ## Run the tests, two files at a time
