@@ -17,4 +17,5 @@ def test_a_customer_in_gymnasium_lives_the_bakerys_weeks():
         came = alone.step(np.array([0]))
         np.testing.assert_array_equal(seen, came.then.state[0])
         assert reward == came.reward[0]
-        assert not (ended or cut)
+        assert not ended
+        assert not cut
