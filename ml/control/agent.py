@@ -118,16 +118,12 @@ class Agent:
     spread: np.ndarray
     scale: float
 
-    def standardise(self, state: np.ndarray) -> Tensor:
-        """Return states as the networks take them."""
-        return torch.from_numpy(((state - self.mean) / self.spread).astype(np.float32))
-
     def value(self, state: np.ndarray) -> np.ndarray:
         """Return every member's action values, shape (M, n, K), currency."""
         parts = []
         with torch.no_grad():
             for start in range(0, len(state), _ROWS_AT_ONCE):
-                rows = self.standardise(state[start : start + _ROWS_AT_ONCE])
+                rows = standardise(state[start : start + _ROWS_AT_ONCE], self.mean, self.spread)
                 parts.append(torch.stack([member(rows) for member in self.members]).numpy())
         return np.concatenate(parts, axis=1) * self.scale
 
@@ -211,6 +207,11 @@ def load_agent(folder: Path) -> Agent:
         np.array(described["spread"]),
         described["scale"],
     )
+
+
+def standardise(state: np.ndarray, mean: np.ndarray, spread: np.ndarray) -> Tensor:
+    """Return states as networks take them, shape (n, F), float32."""
+    return torch.from_numpy(((state - mean) / spread).astype(np.float32))
 
 
 def build_network(n_features: int, n_actions: int, settings: AgentSettings) -> ValueNetwork:

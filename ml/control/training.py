@@ -13,7 +13,7 @@ from torchrl.data import LazyTensorStorage, TensorDictReplayBuffer
 from torchrl.modules import QValueModule
 from torchrl.objectives import DQNLoss, SoftUpdate
 
-from ml.control.agent import Agent, AgentSettings, build_network
+from ml.control.agent import Agent, AgentSettings, build_network, standardise
 from ml.core.errors import ContractError
 from ml.core.journeys import (
     Environment,
@@ -184,7 +184,7 @@ class _Learner:
 
     def standardise(self, state: np.ndarray) -> Tensor:
         """Return states as the network takes them."""
-        return torch.from_numpy(((state - self.mean) / self.spread).astype(np.float32))
+        return standardise(state, self.mean, self.spread)
 
     def update(self) -> float:
         """Take one gradient step; return the loss."""

@@ -106,7 +106,7 @@ def fit_media_mix(
     settings
         Default: ``MediaMixSettings()``.
     progress
-        Called with a line before and after.
+        Called with a line before.
 
     Returns
     -------

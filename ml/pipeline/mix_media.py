@@ -105,8 +105,7 @@ def mix_media(
         split=split,
         budgets=tabulate_budgets(
             split,
-            decisions_a_week=int(decided.is_between(series.weeks[-_RECENT_WEEKS], until).sum())
-            / _RECENT_WEEKS,
+            decisions_a_week=_count_recent(decided, series) / _RECENT_WEEKS,
             least=find_least_limits(actions, programme),
             is_sound=calibrated.diagnostics.has_converged and calibrated.diagnostics.predicts,
         ),
@@ -259,6 +258,13 @@ def make_tests(lifts: pl.DataFrame, series: MediaSeries, *, n_after: int = 1) ->
             )
         )
     return tests
+
+
+def _count_recent(decided: pl.Series, series: MediaSeries) -> int:
+    """Return how many decisions fell into the weeks whose spend is the current one."""
+    after = series.weeks[-1] + timedelta(days=7)
+    is_recent = decided.is_between(series.weeks[-_RECENT_WEEKS], after, closed="left")
+    return int(is_recent.sum())
 
 
 def find_least_limits(actions: ActionSet, programme: Programme) -> dict[str, float]:

@@ -18,7 +18,8 @@ from ml.control.agent import PAPER, AgentSettings
 from ml.control.shaping import ShapedEnvironment
 from ml.control.training import train_online
 from ml.core.journeys import Chooser, Situation, choose_evenly, live_journeys
-from ml.simulate.loyalty import ACTIONS, GOLD, RATCHET, TIERS, Loyalty, LoyaltyConfig
+from ml.core.policy import draw_actions
+from ml.simulate.loyalty import ACTIONS, CHANNELS, GOLD, RATCHET, TIERS, Loyalty, LoyaltyConfig
 
 PROGRAMMES = {"frozen": LoyaltyConfig(), "ratchet": RATCHET}
 _EPISODES = 10
@@ -86,7 +87,7 @@ def run_document(seed: int, *, programme: str, is_quick: bool) -> pl.DataFrame:
     rows += [
         {"part": "media", "subject": channel, "figure": figure, "value": float(value)}
         for figure, drawn in (("found", found), ("true", true))
-        for channel, value in zip(("push", "text", "email"), drawn, strict=True)
+        for channel, value in zip(CHANNELS, drawn, strict=True)
     ]
     rows += _trace(config, paper.choose, seed)
     return pl.DataFrame(rows).with_columns(pl.lit(seed).alias("seed"))
@@ -102,12 +103,12 @@ def _live(config: LoyaltyConfig, choose: Chooser, seed: int) -> dict[str, float]
         net, sent, sent_to_gold, gold_steps = 0.0, 0, 0, 0
         for _ in range(config.n_steps):
             policy = choose(now)
-            action = (random.random((len(policy), 1)) > policy.cumsum(axis=1)).sum(axis=1)
+            action = draw_actions(policy, random.random(len(policy)))
             is_gold = programme.tier == GOLD
             sent += int((action > 0).sum())
             sent_to_gold += int((action[is_gold] > 0).sum())
             gold_steps += int(is_gold.sum())
-            came = programme.step(np.minimum(action, len(ACTIONS) - 1))
+            came = programme.step(action)
             net, now = net + float(came.reward.sum()), came.then
         n = config.n_customers
         found.append(
