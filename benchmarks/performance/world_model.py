@@ -2,6 +2,7 @@
 
 Purchase World as published, 1,024 consumers, a fifth of them held out; one thread, CPU seconds. The
 floor is the time of the matrix products alone, as many and of the same shapes, in the same run.
+Where there is a GPU, the same training there, in seconds of the clock.
 """
 
 import argparse
@@ -9,6 +10,7 @@ import itertools
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -18,9 +20,10 @@ from benchmarks.studies.three_in_one.features import list_visible, make_layout
 from ml.simulate.purchase_world import PURCHASE_WORLDS, simulate_purchases
 from ml.world_model.belief import infer_belief
 from ml.world_model.health import check_health, drop_unused_layers, measure_spreads
+from ml.world_model.learning import TrainingConfig
 from ml.world_model.network import free_energy, infer_means
 from ml.world_model.partition import bound_log_partition, estimate_log_partition
-from ml.world_model.training import Epoch, Trained, TrainingConfig, train_network
+from ml.world_model.training import Epoch, Trained, train_network
 
 _WORLD = "purchase_world_as_published"
 _RUNS, _STEPS = 100, 2_000
@@ -62,6 +65,8 @@ def measure(n_customers: int, config: TrainingConfig, *, n_steps: int = _STEPS) 
         "independent_nats": score_independent(layout, training, held_out),
         "chain_nats": score_chain(layout, training, held_out),
     }
+    if torch.cuda.is_available():
+        figures |= _measure_cuda(training, held_out, config, seconds, n_steps)
     for layer, spread in enumerate(measure_spreads(trained.network, held_out), start=1):
         figures[f"spread_hidden_{layer}"] = spread
     gates = {gate.name: gate.value for gate in check_health(trained, training, held_out)}
@@ -131,6 +136,49 @@ def _measure_belief(trained: Trained, rows: torch.Tensor) -> tuple[float, float]
 
     taken = _time(lambda: infer_belief(network, visible), repeats=3)
     return taken, _time(multiply) * len(rows) / len(block)
+
+
+def _measure_cuda(
+    training: torch.Tensor,
+    held_out: torch.Tensor,
+    config: TrainingConfig,
+    cpu_seconds: float,
+    n_steps: int,
+) -> dict[str, float]:
+    """Return what training takes on the GPU, recording included, and what it reaches.
+
+    By the same settings, and by batches of a GPU's size in as many more passes as reach the same.
+    """
+    rows = training.cuda()
+    train_network(rows, make_layout(10), replace(config, n_epochs=1))  # loads the kernels
+    large = replace(
+        config,
+        batch_size=8 * config.batch_size,
+        n_particles=8 * config.n_particles,
+        learning_rate=2 * config.learning_rate,
+        n_epochs=2 * config.n_epochs,
+    )
+    figures: dict[str, float] = {}
+    for name, settings in (("cuda", config), ("cuda_large_batch", large)):
+        torch.cuda.synchronize()
+        started = time.perf_counter()
+        trained = train_network(rows, make_layout(10), settings)
+        torch.cuda.synchronize()
+        seconds = time.perf_counter() - started
+        trained = Trained(
+            trained.network.to("cpu"),
+            tuple(each.cpu() for each in trained.particles),
+            trained.data_mean.cpu(),
+            trained.curve,
+        )
+        bounds = _measure_bounds(trained, held_out, n_steps)
+        figures |= {
+            f"{name}_train_seconds": seconds,
+            f"{name}_ratio": cpu_seconds / seconds,
+            f"{name}_bound_nats": bounds["bound_nats"],
+            f"{name}_bound_nats_reverse": bounds["bound_nats_reverse"],
+        }
+    return figures
 
 
 def _measure_bounds(trained: Trained, rows: torch.Tensor, n_steps: int) -> dict[str, float]:

@@ -11,8 +11,9 @@ from ml.core.hashing import hash_uniform
 from ml.core.programme import Programme
 from ml.world_model.encoding import Encoder, fit_encoder
 from ml.world_model.fitting import FittedWorldModel, fit_world_model
+from ml.world_model.learning import TrainingConfig
 from ml.world_model.model import WorldModel
-from ml.world_model.training import Epoch, TrainingConfig
+from ml.world_model.training import Epoch
 
 _FEWEST_STEPS, _EPOCHS, _BATCHES, _UNITS = 1_600, (15, 60), (256, 512), (32, 64)
 _MANY = 40_000

@@ -15,10 +15,11 @@ from ml.world_model.chance import Chance, seed_generator
 from ml.world_model.consistency import measure_free_energy
 from ml.world_model.encoding import Encoder
 from ml.world_model.health import Gate, check_health, drop_unused_layers
+from ml.world_model.learning import TrainingConfig
 from ml.world_model.model import WorldModel
 from ml.world_model.network import Network
 from ml.world_model.sampling import sweep
-from ml.world_model.training import Epoch, Trained, TrainingConfig, train_network
+from ml.world_model.training import Epoch, Trained, train_network
 from ml.world_model.visible import Layout
 
 _SHOWN_SWEEPS = 50

@@ -124,9 +124,52 @@ def infer_means(
     Means
         Of every row.
     """
+    drive, means = _begin_means(network, visible)
+    if network.n_layers == 1:
+        return Means(tuple(means), 1, torch.zeros(len(visible), device=visible.device))
+    n_sweeps, change = 0, torch.full((len(visible),), torch.inf, device=visible.device)
+    while n_sweeps < most_sweeps and len(change) and float(change.max()) > tolerance:
+        before = list(means)
+        _sweep_means(network, drive, means, damping)
+        n_sweeps += 1
+        change = (means[0] - before[0]).abs_().amax(dim=1)
+        for new, old in zip(means[1:], before[1:], strict=True):
+            torch.maximum(change, (new - old).abs_().amax(dim=1), out=change)
+    return Means(tuple(means), n_sweeps, change)
+
+
+def settle_means(network: Network, visible: torch.Tensor, *, n_sweeps: int) -> States:
+    """Return the mean-field means after so many sweeps, without a look at how they change.
+
+    For a GPU, which would be waited for at every look.
+
+    Parameters
+    ----------
+    network
+        Of L hidden layers.
+    visible : shape (n, V)
+        Data.
+    n_sweeps
+        How many.
+
+    Returns
+    -------
+    States
+        L tensors of shape (n, units).
+    """
+    drive, means = _begin_means(network, visible)
+    for _ in range(n_sweeps if network.n_layers > 1 else 0):
+        _sweep_means(network, drive, means, 0.0)
+    return tuple(means)
+
+
+def _begin_means(
+    network: Network, visible: torch.Tensor
+) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """Return what drives the first layer from below, and means to begin with."""
     drive = torch.addmm(network.biases[1], visible, network.weights[0])  # (n, H1)
     if network.n_layers == 1:
-        return Means((torch.sigmoid(drive),), 1, torch.zeros(len(visible), device=visible.device))
+        return drive, [torch.sigmoid(drive)]
     means = [torch.sigmoid(drive * 2)]
     for layer in range(2, network.n_layers + 1):
         doubled = 1.0 if layer == network.n_layers else 2.0
@@ -137,17 +180,16 @@ def infer_means(
                 )
             )
         )
-    n_sweeps, change = 0, torch.full((len(visible),), torch.inf, device=visible.device)
+    return drive, means
+
+
+def _sweep_means(
+    network: Network, drive: torch.Tensor, means: list[torch.Tensor], damping: float
+) -> None:
+    """Replace every layer's means given its neighbours': odd layers, then even ones."""
     odd_first = (*range(1, network.n_layers + 1, 2), *range(2, network.n_layers + 1, 2))
-    while n_sweeps < most_sweeps and len(change) and float(change.max()) > tolerance:
-        before = list(means)
-        for layer in odd_first:
-            means[layer - 1] = _infer_layer(network, layer, drive, means, damping)
-        n_sweeps += 1
-        change = (means[0] - before[0]).abs_().amax(dim=1)
-        for new, old in zip(means[1:], before[1:], strict=True):
-            torch.maximum(change, (new - old).abs_().amax(dim=1), out=change)
-    return Means(tuple(means), n_sweeps, change)
+    for layer in odd_first:
+        means[layer - 1] = _infer_layer(network, layer, drive, means, damping)
 
 
 def _infer_layer(

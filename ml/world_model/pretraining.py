@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 
 from ml.world_model.chance import Chance, seed_generator
+from ml.world_model.learning import TrainingConfig
 from ml.world_model.network import Network, empty_network
 from ml.world_model.steps import begin_adam, measure_moments, move
-from ml.world_model.training import TrainingConfig
 from ml.world_model.visible import Group, Layout, draw_flags, draw_visible, fit_biases
 
 
@@ -126,7 +126,8 @@ def _train_half(
             model = measure_moments((chain, torch.sigmoid(up)), (mean, centre))
             done = adam.n_steps / max(1, n_epochs * n_steps - 1)
             rate = config.learning_rate * config.fall**done
-            steps = adam.scale([a - b for a, b in zip(data, model, strict=True)], rate)
+            slopes = [a - b for a, b in zip(data, model, strict=True)]
+            steps = adam.scale(slopes, adam.pace(rate))
             move((half.below_bias, half.above_bias), (weight,), steps, (mean, centre), [copies])
             centre.add_(data[1], alpha=config.centring)
         progress(layer, epoch + 1)

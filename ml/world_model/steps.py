@@ -38,35 +38,50 @@ def measure_moments(
     )
 
 
+@dataclass(frozen=True)
+class Pace:
+    """How far a step goes: numbers, or tensors of one number where the step is recorded.
+
+    ``rate`` of learning; ``step``, Adam's, unbiased; ``smallest``, what keeps it from dividing by
+    nothing.
+    """
+
+    rate: float | torch.Tensor
+    step: float | torch.Tensor
+    smallest: float | torch.Tensor
+
+
 @dataclass
 class Adam:
-    """Running means and squares of slopes (Kingma and Ba 2015)."""
+    """Running means and squares of all slopes, end to end (Kingma and Ba 2015)."""
 
     momentum: float
-    means: list[torch.Tensor]
-    squares: list[torch.Tensor]
+    mean: torch.Tensor
+    square: torch.Tensor
     n_steps: int = 0
 
-    def scale(self, slopes: Sequence[torch.Tensor], rate: float) -> list[torch.Tensor]:
-        """Return the steps uphill for a rate of learning."""
+    def pace(self, rate: float) -> Pace:
+        """Return the pace of the next step, which is counted."""
         self.n_steps += 1
         unbias = math.sqrt(1 - _SECOND_DECAY**self.n_steps)
-        rate = rate * unbias / (1 - self.momentum**self.n_steps)
-        steps = []
-        for slope, mean, square in zip(slopes, self.means, self.squares, strict=True):
-            mean.lerp_(slope, 1 - self.momentum)
-            square.mul_(_SECOND_DECAY).addcmul_(slope, slope, value=1 - _SECOND_DECAY)
-            steps.append(mean / square.sqrt().add_(_SMALLEST * unbias) * rate)
-        return steps
+        step = rate * unbias / (1 - self.momentum**self.n_steps)
+        return Pace(rate, step, _SMALLEST * unbias)
+
+    def scale(self, slopes: Sequence[torch.Tensor], pace: Pace) -> list[torch.Tensor]:
+        """Return the steps uphill."""
+        slope = torch.cat([each.reshape(-1) for each in slopes])
+        self.mean.lerp_(slope, 1 - self.momentum)
+        self.square.mul_(_SECOND_DECAY).addcmul_(slope, slope, value=1 - _SECOND_DECAY)
+        step = self.mean / self.square.sqrt().add_(pace.smallest) * pace.step
+        parts = torch.split(step, [each.numel() for each in slopes])
+        return [part.view_as(each) for part, each in zip(parts, slopes, strict=True)]
 
 
 def begin_adam(parameters: Sequence[torch.Tensor], *, momentum: float) -> Adam:
     """Return Adam before its first step."""
-    return Adam(
-        momentum,
-        [torch.zeros_like(each) for each in parameters],
-        [torch.zeros_like(each) for each in parameters],
-    )
+    n_parameters = sum(each.numel() for each in parameters)
+    mean, square = parameters[0].new_zeros(2, n_parameters)
+    return Adam(momentum, mean, square)
 
 
 def move(

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import torch
 
@@ -18,76 +17,15 @@ from ml.core.errors import ModelError
 from ml.world_model.chance import Chance, seed_generator
 from ml.world_model.checkpoints import Progress, read_progress, write_progress
 from ml.world_model.files import name_tensors, pick_network
-from ml.world_model.network import Network, States, empty_network, free_energy, infer_means
+from ml.world_model.learning import Learner, TrainingConfig, take_step
+from ml.world_model.network import Network, States, empty_network, free_energy
 from ml.world_model.parallel import ALONE, Workers
-from ml.world_model.sampling import draw_hidden, sweep
-from ml.world_model.steps import Adam, begin_adam, measure_moments, move
+from ml.world_model.recorded import RecordedStep, can_record
+from ml.world_model.sampling import draw_hidden
+from ml.world_model.steps import Adam, begin_adam
 from ml.world_model.visible import Layout, fit_biases
 
 _MEASURED = 4_096
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingConfig:
-    """How a network is trained.
-
-    Attributes
-    ----------
-    hidden
-        Units of each hidden layer, from below.
-    n_epochs
-        Passes over the data.
-    batch_size
-        Rows a step, over all workers.
-    n_particles
-        Persistent chains, per worker.
-    n_sweeps
-        Of Gibbs sampling between steps.
-    learning_rate, last_learning_rate
-        Adam's, falling geometrically.
-    momentum
-        Adam's first decay.
-    decay
-        Of the weights, per step and learning rate.
-    weight_scale
-        Standard deviation of the weights at the beginning.
-    copies
-        Chains that share their uniform numbers, turned.
-    centring
-        How fast the offsets follow the data's means.
-    refreshed_share
-        Of the chains, begun anew from data every epoch.
-    tolerance, most_sweeps
-        Of the mean field in training.
-    posterior
-        What stands for p(h | v) of the data: the mean field, whose bound is raised; or draws by
-        Gibbs sampling with the data clamped, whose likelihood is.
-    seed
-        Of all chance.
-    """
-
-    hidden: tuple[int, ...] = (64, 16)
-    n_epochs: int = 20
-    batch_size: int = 1024
-    n_particles: int = 512
-    n_sweeps: int = 5
-    copies: int = 8
-    learning_rate: float = 1e-2
-    last_learning_rate: float = 1e-4
-    momentum: float = 0.5
-    decay: float = 1e-5
-    weight_scale: float = 0.05
-    centring: float = 0.01
-    refreshed_share: float = 0.02
-    tolerance: float = 1e-3
-    most_sweeps: int = 10
-    posterior: Literal["mean_field", "sampled"] = "mean_field"
-    seed: int = 0
-
-    @property
-    def fall(self) -> float:
-        """The last rate of learning over the first."""
-        return self.last_learning_rate / self.learning_rate
 
 
 @dataclass(frozen=True)
@@ -113,21 +51,6 @@ class Trained:
     particles: States
     data_mean: torch.Tensor
     curve: tuple[Epoch, ...]
-
-
-@dataclass
-class Learner:
-    """What changes from step to step; ``offsets`` are the centres of all layers.
-
-    The network's own biases are those of the uncentred energy, so that whatever reads it needs no
-    offsets.
-    """
-
-    network: Network
-    particles: States
-    offsets: States
-    adam: Adam
-    epoch: int = 0
 
 
 @torch.no_grad()
@@ -193,8 +116,11 @@ def train_network(
             _restore(kept, layout, config, own.device),
             [Epoch(**each) for each in kept.curve],
         )
+    recorded = None
+    if can_record(own, config, workers) and learner.epoch < config.n_epochs:
+        recorded = RecordedStep(learner, config, _size_batch(own, config, workers))
     while learner.epoch < config.n_epochs:
-        done = _run_epoch(learner, own, config, workers, validation)
+        done = _run_epoch(learner, own, config, workers, validation, recorded)
         curve.append(done)
         if folder:
             write_progress(folder, identity, _keep(learner, curve))
@@ -264,32 +190,44 @@ def _begin(
     )
 
 
+def _size_batch(own: torch.Tensor, config: TrainingConfig, workers: Workers) -> int:
+    """Return the rows that a worker has in a step."""
+    return min(len(own), max(1, config.batch_size // workers.count))
+
+
 def _run_epoch(
     learner: Learner,
     own: torch.Tensor,
     config: TrainingConfig,
     workers: Workers,
     validation: torch.Tensor | None,
+    recorded: RecordedStep | None,
 ) -> Epoch:
     """Take the steps of one epoch; chance depends on seed, epoch and worker alone."""
     started = time.monotonic()
     generator = seed_generator(config.seed, learner.epoch, workers.rank, own.device)
     order = torch.randperm(len(own), generator=generator, device=own.device)
-    chance = Chance(generator, config.copies)
     n_refreshed = int(config.refreshed_share * config.n_particles)
     if n_refreshed:
         begun = draw_hidden(learner.network, own[order[:n_refreshed]], Chance(generator))
         place = torch.randperm(config.n_particles, generator=generator, device=own.device)
         for state, new in zip(learner.particles, begun, strict=True):
             state[place[: len(new)]] = new
-    n_batch = max(1, config.batch_size // workers.count)
-    n_steps = max(1, len(own) // n_batch)
-    n_sweeps = 0
-    for step in range(n_steps):
-        batch = own[order[step * n_batch : (step + 1) * n_batch]]
-        done = learner.adam.n_steps / max(1, config.n_epochs * n_steps - 1)
-        rate = config.learning_rate * config.fall**done
-        n_sweeps += _take_step(learner, batch, config, rate, chance, workers)
+    n_batch = _size_batch(own, config, workers)
+    n_steps = len(own) // n_batch
+    batches = order[: n_steps * n_batch].view(n_steps, n_batch)
+    taken, n_all = learner.adam.n_steps, max(1, config.n_epochs * n_steps - 1)
+    rates = [
+        config.learning_rate * config.fall ** ((taken + step) / n_all) for step in range(n_steps)
+    ]
+    if recorded is not None:
+        n_sweeps = n_steps * recorded.run(own, batches, rates, generator)
+    else:
+        chance = Chance(generator, config.copies)
+        n_sweeps = sum(
+            take_step(learner, own[batch], config, rate, chance, workers)
+            for batch, rate in zip(batches, rates, strict=True)
+        )
     learner.epoch += 1
     sample = own[order[-_MEASURED:]]
     chain_mean = learner.particles[0].mean(dim=0)
@@ -305,51 +243,14 @@ def _run_epoch(
     )
 
 
-def _take_step(
-    learner: Learner,
-    batch: torch.Tensor,
-    config: TrainingConfig,
-    rate: float,
-    chance: Chance,
-    workers: Workers,
-) -> int:
-    """Move the network once; return the sweeps that the mean field took."""
-    network, offsets = learner.network, learner.offsets
-    means = infer_means(network, batch, tolerance=config.tolerance, most_sweeps=config.most_sweeps)
-    states: States = (batch, *means.hidden)
-    if config.posterior == "sampled" and network.n_layers > 1:
-        states = sweep(
-            network,
-            draw_hidden(network, batch, chance),
-            n_sweeps=config.n_sweeps,
-            chance=chance,
-            is_free=False,
-        )
-    learner.particles = sweep(network, learner.particles, n_sweeps=config.n_sweeps, chance=chance)
-    data = measure_moments(states, offsets)
-    model = measure_moments(learner.particles, offsets)
-    n_biases = len(network.biases)
-    averaged = workers.average(
-        [*(a - b for a, b in zip(data, model, strict=True)), *data[1:n_biases]]
-    )
-    gradient, shifts = averaged[: len(data)], averaged[len(data) :]
-    steps = learner.adam.scale(gradient, rate)
-    for weight, step in zip(network.weights, steps[n_biases:], strict=True):
-        step.sub_(weight, alpha=rate * config.decay)
-    move(network.biases, network.weights, steps, offsets)
-    for offset, shift in zip(offsets[1:], shifts, strict=True):
-        offset.add_(shift, alpha=config.centring)
-    return means.n_sweeps
-
-
 def _keep(learner: Learner, curve: Sequence[Epoch]) -> Progress:
     """Return everything that the next epoch depends on."""
     tensors = {
         **name_tensors(learner.network),
         **{f"particles.{i}": each for i, each in enumerate(learner.particles)},
         **{f"offsets.{i}": each for i, each in enumerate(learner.offsets)},
-        **{f"means.{i}": each for i, each in enumerate(learner.adam.means)},
-        **{f"squares.{i}": each for i, each in enumerate(learner.adam.squares)},
+        "mean": learner.adam.mean.clone(),
+        "square": learner.adam.square.clone(),
     }
     return Progress(tensors, learner.adam.n_steps, learner.epoch, [asdict(each) for each in curve])
 
@@ -360,15 +261,14 @@ def _restore(
     """Return the learner that ``_keep`` kept."""
     tensors = {name: each.to(device) for name, each in kept.tensors.items()}
     n_layers = len(config.hidden)
-    n_parameters = 2 * n_layers + 1
     return Learner(
         pick_network(tensors, layout, n_layers),
         tuple(tensors[f"particles.{i}"] for i in range(n_layers + 1)),
         tuple(tensors[f"offsets.{i}"] for i in range(n_layers + 1)),
         Adam(
             config.momentum,
-            [tensors[f"means.{i}"] for i in range(n_parameters)],
-            [tensors[f"squares.{i}"] for i in range(n_parameters)],
+            tensors["mean"],
+            tensors["square"],
             kept.n_steps,
         ),
         kept.epoch,

@@ -27,8 +27,8 @@ from ml.simulate.purchase_world import (
     compute_purchase_truth,
     simulate_purchases,
 )
+from ml.world_model.learning import TrainingConfig
 from ml.world_model.network import energy, infer_means
-from ml.world_model.training import TrainingConfig
 
 CONFIG = replace(PURCHASE_WORLDS["purchase_world_as_published"], n_customers=6, seed=3)
 

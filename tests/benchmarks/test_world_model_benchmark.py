@@ -1,7 +1,7 @@
 """The world model's benchmark measures what it says, small."""
 
 from benchmarks.performance.world_model import measure
-from ml.world_model.training import TrainingConfig
+from ml.world_model.learning import TrainingConfig
 
 
 def test_a_small_training_is_measured_beside_its_products():

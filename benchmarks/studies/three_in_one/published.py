@@ -18,9 +18,10 @@ from benchmarks.studies.three_in_one.features import list_visible, make_layout
 from benchmarks.studies.three_in_one.seeds import PUBLISHED, Row, tabulate
 from ml.simulate.purchase_world import PURCHASE_WORLDS, simulate_purchases
 from ml.world_model.health import measure_spreads
+from ml.world_model.learning import TrainingConfig
 from ml.world_model.network import Network, empty_network, free_energy
 from ml.world_model.partition import estimate_log_partition
-from ml.world_model.training import TrainingConfig, train_network
+from ml.world_model.training import train_network
 from ml.world_model.visible import Layout
 
 AS_PUBLISHED = (64, 32, 16)

@@ -19,8 +19,8 @@ from benchmarks.studies.three_in_one.plausibility import compare_plausibility
 from benchmarks.studies.three_in_one.states import TEST, Seen, flatten, see_world
 from ml.core.errors import SupportError
 from ml.world_model.counterfactual import guard_identification
+from ml.world_model.learning import TrainingConfig
 from ml.world_model.prediction import PredictionConfig, fit_prediction
-from ml.world_model.training import TrainingConfig
 
 PUBLISHED = "purchase_world_as_published"
 IDENTIFIED, HIDDEN = "purchase_world_identified_25", "purchase_world_hidden_25"

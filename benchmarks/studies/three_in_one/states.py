@@ -15,8 +15,9 @@ from ml.simulate.purchase_world import (
     simulate_purchases,
 )
 from ml.world_model.belief import infer_belief
+from ml.world_model.learning import TrainingConfig
 from ml.world_model.network import Network
-from ml.world_model.training import TrainingConfig, train_network
+from ml.world_model.training import train_network
 
 TRAINING, VALIDATION, TEST = slice(0, 305), slice(305, 335), slice(335, 365)
 ACTIONS = ("push", "sale1", "sale2", "campaign", "coupon")

@@ -24,8 +24,8 @@ from ml.pipeline.policy_files import load_policy, save_policy
 from ml.pipeline.snapshots import take_snapshot
 from ml.uplift.fitting import LearningSettings
 from ml.world_model.consistency import measure_free_energy
+from ml.world_model.learning import TrainingConfig
 from ml.world_model.model import load_world_model, save_world_model
-from ml.world_model.training import TrainingConfig
 
 COUPON = ACTIONS.action_ids.index("email_coupon_2")
 SMALL = TrainingConfig(hidden=(8,), n_epochs=6, batch_size=128, n_particles=128)

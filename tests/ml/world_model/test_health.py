@@ -15,9 +15,10 @@ from ml.world_model.health import (
     measure_spreads,
     score_chains,
 )
+from ml.world_model.learning import TrainingConfig
 from ml.world_model.network import free_energy, infer_means
 from ml.world_model.pretraining import pretrain_network
-from ml.world_model.training import TrainingConfig, train_network
+from ml.world_model.training import train_network
 
 CONFIG = TrainingConfig(hidden=(4, 3), n_epochs=40, batch_size=256, n_particles=512)
 

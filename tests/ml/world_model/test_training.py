@@ -14,7 +14,8 @@ from oracles.boltzmann import exact_free_energy, exact_log_partition, exact_prob
 
 from ml.core.errors import ModelError
 from ml.world_model.files import DESCRIPTION, TENSORS, load_network, save_network
-from ml.world_model.training import TrainingConfig, train_network
+from ml.world_model.learning import TrainingConfig
+from ml.world_model.training import train_network
 
 CONFIG = TrainingConfig(
     hidden=(4, 3),
