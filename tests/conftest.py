@@ -102,7 +102,7 @@ def home_copy(lived_home, tmp_path):
 
 @dataclass(frozen=True)
 class Night:
-    """A state folder before its third night, with a training due, and what that night leaves."""
+    """A state folder before its third night, and what that night leaves."""
 
     base: Path
     control: Path
@@ -110,19 +110,31 @@ class Night:
     seconds: float
 
 
-@pytest.fixture(scope="session")
-def third_night(lived_home, tmp_path_factory):
-    """The third night, which trains too, run undisturbed; tests disturb copies of its base."""
+def _live_third_night(lived_home, tmp_path_factory, *, trains):
+    """Run the third night undisturbed; tests disturb copies of its base."""
     base = tmp_path_factory.mktemp("base") / "home"
     shutil.copytree(lived_home, base)
-    for table in ("evaluation_record", "promotions"):
-        shutil.rmtree(base / "lake" / table)
+    if trains:
+        for table in ("evaluation_record", "promotions"):
+            shutil.rmtree(base / "lake" / table)
     control = tmp_path_factory.mktemp("control") / "home"
     shutil.copytree(base, control)
     started = time.monotonic()
     run_night(control)
     seconds = time.monotonic() - started
     return Night(base, control, hash_lake(control, until=date(2026, 3, 4)), seconds)
+
+
+@pytest.fixture(scope="session")
+def plain_night(lived_home, tmp_path_factory):
+    """The third night, which goes on with what was learned."""
+    return _live_third_night(lived_home, tmp_path_factory, trains=False)
+
+
+@pytest.fixture(scope="session")
+def training_night(lived_home, tmp_path_factory):
+    """The third night where a training is due."""
+    return _live_third_night(lived_home, tmp_path_factory, trains=True)
 
 
 @pytest.fixture(scope="session")

@@ -4,9 +4,15 @@ import itertools
 
 import numpy as np
 import pytest
+from known_media import make_known_media, spread_truth
 
 from ml.core.errors import BudgetError
 from ml.media_mix.splitting import _split_grid, split_budget
+
+
+@pytest.fixture(scope="module")
+def around_truth():
+    return spread_truth(make_known_media()[0])
 
 
 def test_the_best_split_is_brute_forces_s_shapes_included():
@@ -28,9 +34,9 @@ def test_the_best_split_is_brute_forces_s_shapes_included():
         assert ours == pytest.approx(best)
 
 
-def test_a_split_spends_the_budget_within_reach_and_gains(fitted, known):
+def test_a_split_spends_the_budget_within_reach_and_gains(around_truth):
     current = {"radio": 300.0, "search": 700.0}
-    split = split_budget(fitted, budget=1_000.0, current=current)
+    split = split_budget(around_truth, budget=1_000.0, current=current)
     assert split.spend.sum() == pytest.approx(1_000.0)
     assert (split.spend >= 0.5 * split.current - 1e-9).all()
     assert (split.spend <= 1.5 * split.current + 10).all()
@@ -40,6 +46,6 @@ def test_a_split_spends_the_budget_within_reach_and_gains(fitted, known):
     assert split.spend[0] > 300.0
 
 
-def test_a_budget_out_of_reach_is_refused(fitted):
+def test_a_budget_out_of_reach_is_refused(around_truth):
     with pytest.raises(BudgetError, match=r"500\.00 to 1,500\.00 can"):
-        split_budget(fitted, budget=2_000.0, current={"radio": 300.0, "search": 700.0})
+        split_budget(around_truth, budget=2_000.0, current={"radio": 300.0, "search": 700.0})
