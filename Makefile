@@ -111,8 +111,8 @@ study-three-in-one: $(STAMP) ## The world model against the truth (SEEDS=20 CUST
 study-media-mix: $(STAMP) ## The media mix against known truths (QUICK=1)
 	@OMP_NUM_THREADS=1 POLARS_MAX_THREADS=1 $(BIN)/python -W ignore -m benchmarks.studies.media_mix $(if $(QUICK),--quick)
 
-study-agentic-marketing: $(STAMP) ## The agentic-marketing document's experiment (SEEDS=5 QUICK=1)
-	@OMP_NUM_THREADS=1 POLARS_MAX_THREADS=1 $(BIN)/python -W ignore -m benchmarks.studies.agentic_marketing $(if $(SEEDS),--seeds $(SEEDS)) $(if $(QUICK),--quick)
+study-agentic-marketing: $(STAMP) ## The agentic-marketing document's experiment, the bakery, rankings (SEEDS=5 PARTS= QUICK=1)
+	@OMP_NUM_THREADS=1 POLARS_MAX_THREADS=1 $(BIN)/python -W ignore -m benchmarks.studies.agentic_marketing $(if $(SEEDS),--seeds $(SEEDS)) $(if $(PARTS),--parts $(PARTS)) $(if $(QUICK),--quick)
 
 bench: $(STAMP) ## Measure speed (benchmarks/performance; CAUSALML=, OBP=, LP=, PYMC=their pythons); results: benchmarks/RESULTS.md
 	@$(BIN)/python -m benchmarks.performance.world

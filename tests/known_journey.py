@@ -27,7 +27,8 @@ class Tiers:
 
     def step(self, action):
         buys = self.random.random(self.n) < PURCHASE[self.tier, action]
-        reward = buys * TICKET[self.tier] - COST[action]
+        cost = COST[action]
+        reward = buys * TICKET[self.tier] - cost
         up = buys & (self.random.random(self.n) < UP)
         down = ~buys & (self.random.random(self.n) < DOWN)
         self.tier = np.clip(self.tier + up - down, 0, N_TIERS - 1)
@@ -35,7 +36,7 @@ class Tiers:
         is_over = np.full(self.n, self.ends and self.number == self.n_steps)
         if self.leaving:
             is_over |= self.random.random(self.n) < self.leaving
-        return Outcome(reward, self._situation(), is_over)
+        return Outcome(reward, cost, self._situation(), is_over)
 
     def _situation(self):
         eligible = np.ones((self.n, self.n_actions), dtype=bool)

@@ -45,6 +45,9 @@ class AgentSettings:
         Members' standard deviations taken off an action's advantage over no offer.
     conservatism
         Weight of conservative Q-learning's penalty (Kumar et al. 2020), for logs.
+    price
+        Reward that a unit of cost is worth elsewhere, taken off for it: an agent that will live
+        under a budget should learn under its price.
     loss
         'l2', or 'smooth_l1' (Huber), whose minimum isn't the mean: where few buy it values them
         too low, where most buy too high.
@@ -63,6 +66,7 @@ class AgentSettings:
     n_members: int = 3
     pessimism: float = 0.5
     conservatism: float = 0.0
+    price: float = 0.0
     loss: str = "l2"
     seed: int = 0
 

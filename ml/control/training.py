@@ -159,6 +159,7 @@ class _Learner:
         if size is not None:
             self.buffer = self._make_buffer(size)
         over = torch.from_numpy(lived.is_over)[:, None]
+        reward = lived.reward - self.settings.price * lived.cost
         self.buffer.extend(
             TensorDict(
                 {
@@ -169,9 +170,9 @@ class _Learner:
                         {
                             "state": self.standardise(lived.next_state),
                             "eligible": torch.from_numpy(lived.next_eligible),
-                            "reward": torch.from_numpy(
-                                (lived.reward / self.scale).astype(np.float32)
-                            )[:, None],
+                            "reward": torch.from_numpy((reward / self.scale).astype(np.float32))[
+                                :, None
+                            ],
                             "done": over,
                             "terminated": over,
                         },
@@ -236,6 +237,7 @@ def _live_and_learn(
                 action=action,
                 propensity=np.full(len(action), np.nan),
                 reward=came.reward,
+                cost=came.cost,
                 next_state=came.then.state,
                 next_eligible=came.then.eligible,
                 is_over=came.is_over,

@@ -20,11 +20,13 @@ class Situation:
 class Outcome:
     """What a step brought n customers.
 
-    ``reward``, shape (n,), in currency; ``then`` the next situation; ``is_over``, shape (n,),
-    whether a customer's journey ended, so that nothing comes after.
+    ``reward``, shape (n,), in currency, net of ``cost``, shape (n,), which is what a budget pays;
+    ``then`` the next situation; ``is_over``, shape (n,), whether a customer's journey ended, so
+    that nothing comes after.
     """
 
     reward: np.ndarray
+    cost: np.ndarray
     then: Situation
     is_over: np.ndarray
 
@@ -50,8 +52,8 @@ class Transitions:
     """m logged steps.
 
     ``state`` (m, F), ``eligible`` (m, K), ``action`` (m,), ``propensity`` (m,) of that action,
-    ``reward`` (m,), ``next_state`` (m, F), ``next_eligible`` (m, K), ``is_over`` (m,),
-    ``customer`` (m,) and ``step`` (m,), which order a journey.
+    ``reward`` (m,) net of ``cost`` (m,), ``next_state`` (m, F), ``next_eligible`` (m, K),
+    ``is_over`` (m,), ``customer`` (m,) and ``step`` (m,), which order a journey.
     """
 
     state: np.ndarray
@@ -59,6 +61,7 @@ class Transitions:
     action: np.ndarray
     propensity: np.ndarray
     reward: np.ndarray
+    cost: np.ndarray
     next_state: np.ndarray
     next_eligible: np.ndarray
     is_over: np.ndarray
@@ -114,6 +117,7 @@ def live_journeys(environment: Environment, choose: Chooser, *, seed: int) -> Tr
             action=action,
             propensity=probabilities[np.arange(n), action],
             reward=came.reward,
+            cost=came.cost,
             next_state=came.then.state,
             next_eligible=came.then.eligible,
             is_over=came.is_over,

@@ -1,78 +1,132 @@
-"""Fitted Q evaluation: what a policy's journeys are worth, by regression on a log of another's."""
+"""Fitted Q evaluation: what a policy's journeys are worth, by regression on a log of another's.
+
+The regression averages: a value is a mean of logged ones, by trees that are grown once (Ernst et
+al. 2005, Ormoneit and Sen 2002). So it can't diverge, and says nothing that the log doesn't hold;
+regressions that extrapolate, such as linear ones, did both on logs of few offers (RESULTS.md).
+"""
 
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
+from sklearn.ensemble import ExtraTreesRegressor
 
 from ml.core.errors import SupportError
 from ml.core.journeys import Chooser, Situation, Transitions
+from ml.core.policy import draw_actions
 
-_ROWS_AT_ONCE = 100_000
+_LEAST_TAKEN = 10
 _LEAST_SPREAD = 1e-6
+_REWARD_WEIGHT = 2.0
+
+
+@dataclass(frozen=True)
+class LogTrees:
+    """Trees grown on a log; every policy's values are means over their leaves.
+
+    ``first`` (T,) is each tree's first node among all; ``described``, shape (K, P), is what trees
+    know of actions; ``leaves`` (m, T) are the logged steps'.
+    """
+
+    log: Transitions
+    forest: ExtraTreesRegressor
+    first: np.ndarray
+    described: np.ndarray
+    leaves: np.ndarray
+
+    def find_leaves(self, state: np.ndarray, action: np.ndarray) -> np.ndarray:
+        """Return the place of each tree's leaf, shape (n, T)."""
+        return _find_leaves(self.forest, self.first, state, self.described[action])
 
 
 @dataclass(frozen=True)
 class FittedValues:
-    """Action values of a policy's journeys: linear in random Fourier features, per action.
+    """Action values of a policy's journeys: ``means`` of logged values by node, over the trees.
 
-    ``weights`` has shape (K, D); ``change`` is the last iteration's largest, over their spread.
+    ``change`` is the last iteration's largest, over the values' spread.
     """
 
-    mean: np.ndarray
-    spread: np.ndarray
-    frequencies: np.ndarray
-    phases: np.ndarray
-    weights: np.ndarray
+    trees: LogTrees
+    means: np.ndarray
     change: float
-
-    def featurise(self, state: np.ndarray) -> np.ndarray:
-        """Return features, shape (n, D), float32: 1, the state, and cosines of it."""
-        scaled = ((state - self.mean) / self.spread).astype(np.float32)
-        waves = np.cos(scaled @ self.frequencies + self.phases)
-        return np.column_stack([np.ones(len(scaled), np.float32), scaled, waves])
 
     def value(self, state: np.ndarray) -> np.ndarray:
         """Return action values, shape (n, K), currency."""
-        parts = [
-            self.featurise(state[start : start + _ROWS_AT_ONCE]) @ self.weights.T
-            for start in range(0, len(state), _ROWS_AT_ONCE)
-        ]
-        return np.concatenate(parts) if parts else np.zeros((0, len(self.weights)))
+        n, n_actions = len(state), len(self.trees.described)
+        return np.column_stack(
+            [
+                self.means[self.trees.find_leaves(state, np.full(n, action))].mean(axis=1)
+                for action in range(n_actions)
+            ]
+        )
+
+
+def grow_trees(
+    log: Transitions,
+    *,
+    described: np.ndarray | None = None,
+    n_trees: int = 30,
+    least_rows: int = 20,
+    seed: int = 0,
+) -> LogTrees:
+    """Grow trees that split a log's steps by what predicts reward and next state.
+
+    Parameters
+    ----------
+    log
+        Transitions. Where a policy to be valued leaves customers alone, or never does, so must some
+        of the log's: an average can't know what is not there.
+    described : shape (K, P), optional
+        Attributes of actions, such as face value and channel; default: whether it is an offer, and
+        which.
+    n_trees, least_rows
+        Trees, and steps in a leaf.
+    seed
+        Of the trees.
+
+    Returns
+    -------
+    LogTrees
+        For ``fit_values``.
+    """
+    n_actions = log.eligible.shape[1]
+    if described is None:
+        described = np.column_stack([np.arange(n_actions) > 0, np.eye(n_actions)])
+    forest = ExtraTreesRegressor(
+        n_trees, min_samples_leaf=least_rows, max_features=0.5, n_jobs=1, random_state=seed
+    )
+    forest.fit(np.column_stack([log.state, described[log.action]]), _list_targets(log))
+    sizes = [each.tree_.node_count for each in forest.estimators_]
+    first = np.cumsum([0, *sizes[:-1]])
+    leaves = _find_leaves(forest, first, log.state, described[log.action])
+    return LogTrees(log, forest, first, described, leaves)
 
 
 def fit_values(
-    log: Transitions,
+    trees: LogTrees,
     choose: Chooser,
     *,
     discount: float,
-    n_waves: int = 100,
-    penalty: float = 1.0,
     n_iterations: int = 200,
     tolerance: float = 1e-3,
     seed: int = 0,
 ) -> FittedValues:
     """Fit a policy's action values to a log of any policy that takes its actions too.
 
-    Q_k+1(s, a) regresses r + discount sum_b policy(b | s') Q_k(s', b) on s, a ridge per action
-    (Le, Voloshin and Yue 2019). The Gram matrices are factored once.
+    Q_k+1(s, a) is the mean of r + discount Q_k(s', b) over the logged steps in the leaves of (s, a)
+    (Le, Voloshin and Yue 2019), b drawn from the policy once.
 
     Parameters
     ----------
-    log
-        Transitions.
+    trees
+        Of the log.
     choose
         The policy to be valued.
     discount
         Of the next step, below 1.
-    n_waves
-        Random Fourier features, of a Gaussian kernel as wide as the state has dimensions.
-    penalty
-        Ridge, in rows.
     n_iterations, tolerance
         At most so many; ends where no value moves by more than the tolerance x their spread.
     seed
-        Of the features.
+        Of the draws.
 
     Returns
     -------
@@ -84,55 +138,51 @@ def fit_values(
     SupportError
         If an action that the policy takes is hardly in the log.
     """
-    n_actions = log.eligible.shape[1]
-    following = choose(Situation(log.next_state, log.next_eligible))  # (m, K)
+    log, n_actions = trees.log, trees.log.eligible.shape[1]
+    random = np.random.default_rng([seed, 21])
     # After its end a journey has no action, and perhaps none that would be eligible.
-    following = np.where(log.is_over[:, None], 0.0, following)
-    wanted = following.sum(axis=0) + choose(Situation(log.state, log.eligible)).sum(axis=0)
+    goes_on = ~log.is_over
+    following = np.zeros(log.n_steps, dtype=np.int64)
+    chosen = choose(Situation(log.next_state[goes_on], log.next_eligible[goes_on]))
+    following[goes_on] = draw_actions(chosen, random.random(len(chosen)))
+    wanted = chosen.sum(axis=0) + choose(Situation(log.state, log.eligible)).sum(axis=0)
     taken = np.bincount(log.action, minlength=n_actions)
-    rare = [
-        action for action in range(n_actions) if wanted[action] > 0 and taken[action] < 10 * penalty
-    ]
+    rare = np.flatnonzero((wanted > 0) & (taken < _LEAST_TAKEN)).tolist()
     if rare:
         raise SupportError(
-            f"the policy takes actions {rare}, which the log holds less than {10 * penalty:.0f} "
-            "times: their journeys can't be valued"
+            f"the policy takes actions {rare}, which the log holds less than {_LEAST_TAKEN} times: "
+            "their journeys can't be valued"
         )
-    random = np.random.default_rng([seed, 21])
-    spread = log.state.std(axis=0)
-    n_features = log.state.shape[1]
-    fitted = FittedValues(
-        mean=log.state.mean(axis=0),
-        spread=np.where(spread > _LEAST_SPREAD, spread, 1.0),
-        frequencies=(random.standard_normal((n_features, n_waves)) / np.sqrt(n_features)).astype(
-            np.float32
-        ),
-        phases=random.uniform(0, 2 * np.pi, n_waves).astype(np.float32),
-        weights=np.zeros((n_actions, 1 + n_features + n_waves)),
-        change=np.inf,
-    )
-    features, after = fitted.featurise(log.state), fitted.featurise(log.next_state)
-    rows = [np.flatnonzero(log.action == action) for action in range(n_actions)]
-    roots = []
-    for own in rows:
-        part = features[own].astype(float)
-        roots.append(cho_factor(part.T @ part + penalty * np.eye(part.shape[1])))
-    weights, change = fitted.weights, np.inf
+    after = trees.find_leaves(log.next_state, following)
+    places = trees.leaves.ravel()
+    n_nodes, n_trees = int(max(places.max(), after.max())) + 1, len(trees.first)
+    counts = np.maximum(np.bincount(places, minlength=n_nodes), 1)
     scale = float(log.reward.std()) / (1 - discount) or 1.0
-    before = np.zeros(log.n_steps)
+    before, means, change = np.zeros(log.n_steps), np.zeros(n_nodes), np.inf
     for _ in range(n_iterations):
-        target = log.reward + discount * before
-        weights = np.stack(
-            [
-                cho_solve(root, features[own].T.astype(float) @ target[own])
-                for root, own in zip(roots, rows, strict=True)
-            ]
-        )
-        now = np.einsum("mk,mk->m", following, after @ weights.T)
+        target = np.repeat(log.reward + discount * before, n_trees)
+        means = np.bincount(places, weights=target, minlength=n_nodes) / counts
+        now = np.where(goes_on, means[after].mean(axis=1), 0.0)
         change = float(np.abs(now - before).max()) / scale
         before = now
         if change < tolerance:
             break
-    return FittedValues(
-        fitted.mean, fitted.spread, fitted.frequencies, fitted.phases, weights, change
-    )
+    return FittedValues(trees, means, change)
+
+
+def _list_targets(log: Transitions) -> np.ndarray:
+    """Return what trees should tell apart, shape (m, 1 + F): reward and next state, standardised.
+
+    The reward counts twice.
+    """
+    spread = log.next_state.std(axis=0)
+    then = log.next_state / np.where(spread > _LEAST_SPREAD, spread, 1.0)
+    reward = _REWARD_WEIGHT * log.reward / (float(log.reward.std()) or 1.0)
+    return np.column_stack([reward, then])
+
+
+def _find_leaves(
+    forest: ExtraTreesRegressor, first: np.ndarray, state: np.ndarray, described: np.ndarray
+) -> np.ndarray:
+    features = np.column_stack([state, described]).astype(np.float32)
+    return np.asarray(forest.apply(features) + first)

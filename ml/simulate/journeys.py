@@ -35,19 +35,33 @@ FEATURES = (
     *(f"exposure_{channel}" for channel in CHANNELS),
     "discounts",
     "redeemed",
+    "open_coupon",
+    "weeks_since_offer",
+    "visit_rate",
+    "purchase_rate",
+    "offer_rate",
     *(f"is_closed_{channel}" for channel in CHANNELS),
 )
 _KEPT_WEEKLY = 0.75
 _MOST_WEEKS = 26.0
+_PRIOR_WEEKS = 4
 _BEFORE_ALL = -10_000
 
 
 @dataclass
 class _Seen:
-    """What was observed of n customers; sums are weekly and fade, a quarter of them a week."""
+    """What was observed of n customers; sums are weekly and fade, a quarter of them a week.
+
+    ``total_...`` don't fade; ``open_coupon`` is the face value of an offer that may be redeemed.
+    """
 
     since_visit: np.ndarray
     since_purchase: np.ndarray
+    since_offer: np.ndarray
+    open_coupon: np.ndarray
+    total_visits: np.ndarray
+    total_purchases: np.ndarray
+    total_offers: np.ndarray
     visits: np.ndarray
     purchases: np.ndarray
     spend: np.ndarray
@@ -58,20 +72,27 @@ class _Seen:
 
 @dataclass(frozen=True)
 class WeekFacts:
-    """What a week brought, each shape (n,): purchases, offers, and channels opted out of."""
+    """What a week brought, each shape (n,).
+
+    Purchases and their spend, offers that arrived, channels opted out of, the tier before and
+    after.
+    """
 
     purchases: np.ndarray
+    spend: np.ndarray
     is_sent: np.ndarray
     opted_out: np.ndarray
     tier: np.ndarray
+    next_tier: np.ndarray
 
 
 class BakeryJourneys:
     """The bakery's customers, a step a week; the reward is net margin of the week, currency.
 
-    Net margin: margin x spend less redeemed face values and message costs, whatever offer they are
-    of. Journeys don't end; ``n_steps`` weeks are one. Customers, their latent traits too, are the
-    world's, drawn from its seed; ``begin``'s seed draws their chance. Everybody signed up before.
+    Net margin: margin x spend less cost, which is redeemed face values and messages, whatever offer
+    they are of. Journeys don't end; ``n_steps`` weeks are one. Customers, their latent traits too,
+    are the world's, drawn from its seed; ``begin``'s seed draws their chance. Everybody signed up
+    before.
     """
 
     def __init__(
@@ -105,6 +126,11 @@ class BakeryJourneys:
         self._seen = _Seen(
             since_visit=np.full(n, _MOST_WEEKS),
             since_purchase=np.full(n, _MOST_WEEKS),
+            since_offer=np.full(n, _MOST_WEEKS),
+            open_coupon=np.zeros(n),
+            total_visits=np.zeros(n),
+            total_purchases=np.zeros(n),
+            total_offers=np.zeros(n),
             visits=np.zeros(n),
             purchases=np.zeros(n),
             spend=np.zeros(n),
@@ -123,7 +149,8 @@ class BakeryJourneys:
         config, world = self.world.config, self.world
         n = self.n_customers
         first = N_COHORTS * self._week
-        net, spend = np.zeros(n), np.zeros(n)
+        tier = self._customers.tier
+        cost, spend = np.zeros(n), np.zeros(n)
         visits, purchases, redeemed = np.zeros(n), np.zeros(n), np.zeros(n)
         opted_out, arrived = np.full(n, -1), np.zeros(n, dtype=np.int8)
         for offset in range(N_COHORTS):
@@ -137,16 +164,17 @@ class BakeryJourneys:
             self._customers, _ = close_day(config, self._people, lived, draws, day=day)
             if offset == 0:
                 opted_out, arrived = happened.opted_out, np.maximum(happened.realised, 0)
-                net -= today.message_cost[arrived]
-            net += config.programme.margin * happened.spend - happened.redeemed
+                cost += today.message_cost[arrived]
+            cost += happened.redeemed
             spend += happened.spend
             visits += happened.visits
             purchases += happened.buys
             redeemed += _count(happened)
         self._remember(arrived, visits, purchases, spend, redeemed)
         self._week += 1
-        self.facts = WeekFacts(purchases, arrived > 0, opted_out, self._customers.tier)
-        return Outcome(net, self._situation(), np.zeros(n, dtype=bool))
+        self.facts = WeekFacts(purchases, spend, arrived > 0, opted_out, tier, self._customers.tier)
+        net = config.programme.margin * spend - cost
+        return Outcome(net, cost, self._situation(), np.zeros(n, dtype=bool))
 
     def _remember(
         self,
@@ -170,14 +198,26 @@ class BakeryJourneys:
             ("redeemed", redeemed),
         ):
             setattr(seen, name, _KEPT_WEEKLY * getattr(seen, name) + week)
-        for name, week in (("since_visit", visits), ("since_purchase", purchases)):
+        is_sent = arrived > 0
+        for name, week in (("visits", visits), ("purchases", purchases), ("offers", is_sent)):
+            setattr(seen, f"total_{name}", getattr(seen, f"total_{name}") + week)
+        for name, happened in (
+            ("since_visit", visits > 0),
+            ("since_purchase", purchases > 0),
+            ("since_offer", is_sent),
+        ):
             waited = np.minimum(getattr(seen, name) + 1, _MOST_WEEKS)
-            setattr(seen, name, np.where(week > 0, 0.0, waited))
+            setattr(seen, name, np.where(happened, 0.0, waited))
+        customers, response = self._customers, world.config.response
+        faces = np.array([each.face_value for each in world.config.ordered_offers])
+        is_open = (customers.offer_age < response.validity_days) & ~customers.is_redeemed
+        seen.open_coupon = np.where(is_open, faces[customers.offer], 0.0)
 
     def _situation(self) -> Situation:
         """Return what a company knows, and whom it may reach."""
         seen, customers = self._seen, self._customers
         closed = (customers.closed[:, None] >> np.arange(len(CHANNELS))) & 1
+        lived = max(self._week, 1)
         state = np.column_stack(
             [
                 self._fixed,
@@ -190,6 +230,12 @@ class BakeryJourneys:
                 seen.exposure,
                 seen.discounts,
                 seen.redeemed,
+                seen.open_coupon,
+                seen.since_offer,
+                *(
+                    total / (lived + _PRIOR_WEEKS)
+                    for total in (seen.total_visits, seen.total_purchases, seen.total_offers)
+                ),
                 closed,
             ]
         ).astype(np.float32)

@@ -106,16 +106,17 @@ class Loyalty:
         before = self.tier
         self.tier = np.clip(self.tier + up - down, 0, GOLD)
         self._number += 1
+        cost = self.cost(action, buys)
         self.facts = StepFacts(
             tier=before,
             action=action,
             buys=buys,
             ticket=ticket,
             next_tier=self.tier,
-            net_margin=config.margin * ticket - self.cost(action, buys),
+            net_margin=config.margin * ticket - cost,
         )
         is_over = np.full(n, self._number == self.n_steps)
-        return Outcome(self.facts.net_margin, self._situation(), is_over)
+        return Outcome(self.facts.net_margin, cost, self._situation(), is_over)
 
     def purchase_probability(self, action: np.ndarray) -> np.ndarray:
         """Return each customer's probability of a purchase at this step under an action, (n,)."""

@@ -8,11 +8,11 @@ import polars as pl
 import torch
 
 from benchmarks.studies.agentic_marketing.reward import (
+    ActionModels,
     PaperReward,
     TicketReward,
-    UpliftModels,
+    fit_action_models,
     fit_channel_returns,
-    fit_uplift,
 )
 from ml.control.agent import PAPER, AgentSettings
 from ml.control.shaping import ShapedEnvironment
@@ -40,7 +40,7 @@ def run_document(seed: int, *, programme: str, is_quick: bool) -> pl.DataFrame:
     torch.set_num_threads(1)
     config = PROGRAMMES[programme]
     log = live_journeys(TicketReward(Loyalty(config)), choose_evenly, seed=10_000 + seed)
-    uplift = fit_uplift(log)
+    uplift = fit_action_models(log, log.reward)
     found, true = fit_channel_returns(seed=seed, n_draws=100 if is_quick else 400)
     weight = found / found.mean()
     n_updates = 500 if is_quick else _EPISODES * config.n_steps * 20
@@ -122,7 +122,7 @@ def _live(config: LoyaltyConfig, choose: Chooser, seed: int) -> dict[str, float]
     return {name: float(np.mean([each[name] for each in found])) for name in found[0]}
 
 
-def _judge_uplift(uplift: UpliftModels, config: LoyaltyConfig, seed: int) -> dict[str, float]:
+def _judge_uplift(uplift: ActionModels, config: LoyaltyConfig, seed: int) -> dict[str, float]:
     """Return how well the T-learner finds the planted effects on the ticket."""
     programme = Loyalty(config)
     state = programme.begin(30_000 + seed).state
@@ -174,7 +174,7 @@ def _always(now: Situation, *, action: int) -> np.ndarray:
 
 
 def _choose_myopically(
-    now: Situation, *, uplift: UpliftModels, config: LoyaltyConfig
+    now: Situation, *, uplift: ActionModels, config: LoyaltyConfig
 ) -> np.ndarray:
     """Return the action whose step's expected net margin is most, by the T-learner."""
     ticket = uplift.value(now.state)  # (n, K)

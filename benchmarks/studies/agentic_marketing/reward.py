@@ -25,13 +25,13 @@ _MEDIA = {"push": (0.3, 0.5, 1.2, 3.0), "text": (0.5, 0.4, 1.0, 5.0), "email": (
 
 
 @dataclass(frozen=True)
-class UpliftModels:
-    """One regression of the ticket per action: the document's T-learner."""
+class ActionModels:
+    """One regression of an outcome per action: the document's T-learner."""
 
     models: tuple[XGBRegressor, ...]
 
     def value(self, state: np.ndarray) -> np.ndarray:
-        """Return the expected ticket of each action, 0 without a purchase: (n, K), currency."""
+        """Return the expected outcome of each action: (n, K), currency."""
         return np.column_stack([model.predict(state) for model in self.models]).astype(float)
 
     def predict(self, state: np.ndarray) -> np.ndarray:
@@ -40,14 +40,14 @@ class UpliftModels:
         return np.asarray(value - value[:, :1])
 
 
-def fit_uplift(log: Transitions) -> UpliftModels:
-    """Fit the T-learner to a log of random messages whose reward is the ticket."""
+def fit_action_models(log: Transitions, outcome: np.ndarray) -> ActionModels:
+    """Fit the T-learner to a log of random messages and an outcome of its steps, (m,), currency."""
     models = []
     for action in range(log.eligible.shape[1]):
         rows = log.action == action
         model = XGBRegressor(n_estimators=60, max_depth=3, learning_rate=0.1, n_jobs=1)
-        models.append(model.fit(log.state[rows], log.reward[rows]))
-    return UpliftModels(tuple(models))
+        models.append(model.fit(log.state[rows], outcome[rows]))
+    return ActionModels(tuple(models))
 
 
 def fit_channel_returns(*, seed: int, n_draws: int) -> tuple[np.ndarray, np.ndarray]:
@@ -101,7 +101,7 @@ class PaperReward:
     """The programme with the document's reward instead of net margin."""
 
     inner: Loyalty
-    uplift: UpliftModels
+    uplift: ActionModels
     channel_weight: np.ndarray
 
     def __post_init__(self) -> None:

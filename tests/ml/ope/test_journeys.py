@@ -10,7 +10,7 @@ from scipy.stats import spearmanr
 
 from ml.core.errors import SupportError
 from ml.core.journeys import Situation, choose_evenly, live_journeys
-from ml.ope.fitted import fit_values
+from ml.ope.fitted import fit_values, grow_trees
 from ml.ope.trajectories import value_by_weights
 
 DISCOUNT = 0.9
@@ -48,7 +48,7 @@ def test_fitted_values_are_the_exact_ones_and_rank_policies(log):
     policies = [np.array(each) for each in np.ndindex(3, 3, 3, 3)][::9]
     exact, found = [], []
     for actions in policies:
-        fitted = fit_values(log, always(actions), discount=DISCOUNT, n_waves=30)
+        fitted = fit_values(grow_trees(log), always(actions), discount=DISCOUNT)
         values = fitted.value(STATES)
         exact.append(evaluate(actions, DISCOUNT).mean())
         found.append(values[np.arange(N_TIERS), actions].mean())
@@ -61,8 +61,8 @@ def test_fitted_values_are_the_exact_ones_and_rank_policies(log):
 def test_an_action_that_the_log_lacks_is_refused(log):
     held = log.take(log.action < 2)
     with pytest.raises(SupportError, match=r"takes actions \[2\]"):
-        fit_values(held, always([2, 2, 2, 2]), discount=DISCOUNT)
-    fit_values(held, always([1, 1, 0, 0]), discount=DISCOUNT, n_waves=10)
+        fit_values(grow_trees(held), always([2, 2, 2, 2]), discount=DISCOUNT)
+    fit_values(grow_trees(held), always([1, 1, 0, 0]), discount=DISCOUNT)
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def ended():
     policy = mixed(iterate_values(DISCOUNT)[1], 0.6)
     table = policy(Situation(STATES, np.ones((N_TIERS, 3), dtype=bool)))
     training = live_journeys(Tiers(3_000, n_steps=3, ends=True), choose_evenly, seed=77)
-    fitted = fit_values(training, policy, discount=DISCOUNT, n_waves=20)
+    fitted = fit_values(grow_trees(training), policy, discount=DISCOUNT)
     return policy, expect_journeys(table, 3), fitted
 
 
@@ -97,7 +97,7 @@ def test_doubly_robust_values_vary_less_and_forgive_wrong_values(ended):
     robust = value_by_weights(short, policy, discount=DISCOUNT, values=fitted)
     assert robust.estimate.standard_error < weighted.estimate.standard_error
     assert robust.effective == weighted.effective
-    wrong = replace(fitted, weights=0.3 * fitted.weights)
+    wrong = replace(fitted, means=0.3 * fitted.means)
     still = value_by_weights(short, policy, discount=DISCOUNT, values=wrong)
     assert abs(still.estimate.value - truth) < 3 * still.estimate.standard_error
 
@@ -128,9 +128,9 @@ def test_an_action_that_only_the_beginning_would_take_is_refused_too():
         is_first = now.state[:, :N_TIERS].sum(axis=1) > 0
         return np.eye(3)[np.where(is_first, 2, 0)]
 
-    fit_values(log, begin_deep, discount=DISCOUNT, n_waves=10)
+    fit_values(grow_trees(log), begin_deep, discount=DISCOUNT)
     with pytest.raises(SupportError, match=r"takes actions \[2\]"):
-        fit_values(log.take(log.action < 2), begin_deep, discount=DISCOUNT, n_waves=10)
+        fit_values(grow_trees(log.take(log.action < 2)), begin_deep, discount=DISCOUNT)
 
 
 def test_long_journeys_are_refused_by_their_effective_size(log):

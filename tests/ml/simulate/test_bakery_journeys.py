@@ -74,7 +74,7 @@ def test_the_state_is_what_a_company_sees(bakery):
     assert (came.then.state[bought, FEATURES.index("weeks_since_purchase")] == 0).all()
     assert (came.then.state[~bought, FEATURES.index("weeks_since_purchase")] >= 1).all()
     tiers = came.then.state[:, [FEATURES.index(f"is_{t}") for t in ("none", "gold")]]
-    np.testing.assert_array_equal(tiers[:, 1] == 1, bakery.facts.tier == 3)
+    np.testing.assert_array_equal(tiers[:, 1] == 1, bakery.facts.next_tier == 3)
 
 
 def test_a_log_of_the_experiment_is_lived_week_by_week(bakery):

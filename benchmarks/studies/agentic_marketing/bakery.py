@@ -1,0 +1,268 @@
+"""The bakery week by week: our agent beside myopic policies at one budget, and the paper's agent.
+
+Everything is learned from a log of one world's customers and lived by others of it.
+"""
+
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import polars as pl
+import torch
+
+from benchmarks.studies.agentic_marketing.reward import ActionModels, fit_action_models
+from ml.control.agent import PAPER, Agent, AgentSettings
+from ml.control.budgeted import BudgetedChooser, StateValues, find_price
+from ml.control.shaping import fit_potential, shape_log
+from ml.control.training import train_offline, train_online
+from ml.core.journeys import (
+    Chooser,
+    Environment,
+    Outcome,
+    Situation,
+    Transitions,
+    choose_evenly,
+    live_journeys,
+)
+from ml.core.policy import draw_actions
+from ml.simulate.config import TIERS
+from ml.simulate.journeys import FEATURES, BakeryJourneys
+from ml.simulate.worlds import BAKERY
+
+BUDGET = BAKERY.budget_per_decision
+WORLDS = (11, 12, 13, 14)
+N_LOGGED, LOGGED_WEEKS = 12_000, 10
+N_LIVED = 5_000
+SIZES = (1_500, 4_000, 40_000)
+OURS = AgentSettings(
+    hidden=(24,),
+    discount=0.95,
+    learning_rate=1e-3,
+    batch_size=8_192,
+    target_rate=0.02,
+    n_updates=600,
+    n_members=5,
+    pessimism=0.0,
+)
+"""Chosen on worlds 1 and 2 (RESULTS.md): noise is the enemy, so large batches and few units."""
+_OFFER_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+_BONUS, _GOLD = 10.0, TIERS.index("gold")
+_INACTIVE_WEEKS = 4
+_PAPER_CUSTOMERS, _PAPER_EPISODES, _PAPER_UPDATES_PER_STEP = 500, 10, 20
+
+
+def run_bakery(seed: int, *, is_quick: bool) -> pl.DataFrame:
+    """Train in one world, live every policy by other customers of it.
+
+    Parameters
+    ----------
+    seed
+        100 times the world's plus the training's.
+    is_quick
+        Few customers and updates.
+
+    Returns
+    -------
+    pl.DataFrame
+        policy, figure, value; seed.
+    """
+    torch.set_num_threads(1)
+    n = 400 if is_quick else N_LIVED
+    learned = learn(seed, n_logged=800 if is_quick else N_LOGGED, is_quick=is_quick)
+    bakery = make_bakery(seed // 100, n)
+    paper = _train_paper(seed, is_quick=is_quick)
+    within = partial(BudgetedChooser, costs=learned.costs.value, budget=BUDGET)
+    policies: dict[str, Chooser] = {
+        "never_send": choose_nothing,
+        "random": partial(choose_at_random, costs=learned.costs, budget=BUDGET),
+        "lifecycle_rule": within(rank_inactive).choose,
+        "myopic_t_learner": within(learned.rewards.predict).choose,
+        "myopic_network": within(learned.myopic.find_advantages).choose,
+        "ours": within(learned.ours.find_advantages).choose,
+        "paper_within_budget": within(paper.find_advantages).choose,
+        "paper": paper.choose,
+        "myopic_network_unlimited": learned.myopic.choose,
+        "ours_unlimited": learned.ours_unlimited.choose,
+    }
+    rows = [
+        {"policy": name, "figure": figure, "value": value}
+        for name, choose in policies.items()
+        for figure, value in live(bakery, choose, seed).items()
+    ]
+    rows.append({"policy": "ours", "figure": "price", "value": learned.ours.settings.price})
+    return pl.DataFrame(rows).with_columns(pl.lit(seed).alias("seed"))
+
+
+def run_size(seed: int, *, n_logged: int, is_quick: bool) -> pl.DataFrame:
+    """Live ours and the myopic network after logs of another size; as ``run_bakery``."""
+    torch.set_num_threads(1)
+    learned = learn(seed, n_logged=n_logged, is_quick=is_quick)
+    bakery = make_bakery(seed // 100, 400 if is_quick else N_LIVED)
+    rows = []
+    for name, advantages in (
+        ("ours", learned.ours.find_advantages),
+        ("myopic_network", learned.myopic.find_advantages),
+        ("myopic_t_learner", learned.rewards.predict),
+    ):
+        chooser = BudgetedChooser(advantages, learned.costs.value, BUDGET)
+        rows += [
+            {"policy": name, "figure": figure, "value": value, "n_logged": n_logged}
+            for figure, value in live(bakery, chooser.choose, seed).items()
+        ]
+    return pl.DataFrame(rows).with_columns(pl.lit(seed).alias("seed"))
+
+
+class Learned:
+    """What a log teaches: rewards and costs by action, a myopic network and our agent."""
+
+    def __init__(self, log: Transitions, settings: AgentSettings) -> None:
+        self.costs = fit_action_models(log, log.cost)
+        self.rewards = fit_action_models(log, log.reward)
+        # The same network with no future: what the horizon adds is all that differs.
+        self.myopic = train_shaped(log, replace(settings, discount=0.0))
+        price = find_price(log, self.myopic.find_advantages, self.costs.value, budget=BUDGET)
+        self.ours = train_shaped(log, replace(settings, price=price))
+        self.ours_unlimited = train_shaped(log, settings)
+
+
+def train_shaped(log: Transitions, settings: AgentSettings) -> Agent:
+    """Train on a log shaped by what the log's own policy's journeys are worth."""
+    discount = settings.discount
+    potential = fit_potential(log, discount=discount, price=settings.price)
+    return train_offline(shape_log(log, potential, discount=discount), settings)
+
+
+def learn(seed: int, *, n_logged: int, is_quick: bool) -> Learned:
+    """Live a log of random offers in the world, and learn from it."""
+    bakery = make_bakery(1_000 + seed, n_logged, n_steps=LOGGED_WEEKS)
+    log = live_journeys(bakery, choose_by_experiment, seed=seed)
+    settings = replace(OURS, seed=seed)
+    if is_quick:
+        settings = replace(settings, n_updates=30, n_members=2, batch_size=512)
+    return Learned(log, settings)
+
+
+def make_bakery(seed: int, n_customers: int, *, n_steps: int = 26) -> BakeryJourneys:
+    """Return customers of a world's seed."""
+    return BakeryJourneys(replace(BAKERY, seed=seed), n_customers=n_customers, n_steps=n_steps)
+
+
+def live(bakery: BakeryJourneys, choose: Chooser, seed: int) -> dict[str, float]:
+    """Return what 26 weeks under a policy bring per customer; chance is the same for all."""
+    random = np.random.default_rng([seed, 62])
+    now = bakery.begin(seed)
+    n = len(now.state)
+    net, cost, sent, opted_out, sent_to_gold, gold_weeks = 0.0, 0.0, 0, 0, 0, 0
+    for _ in range(bakery.n_steps):
+        policy = choose(now)
+        came = bakery.step(draw_actions(policy, random.random(n)))
+        facts, now = bakery.facts, came.then
+        is_gold = facts.tier == _GOLD
+        net, cost = net + came.reward.sum(), cost + came.cost.sum()
+        sent += int(facts.is_sent.sum())
+        opted_out += int((facts.opted_out >= 0).sum())
+        sent_to_gold += int((facts.is_sent & is_gold).sum())
+        gold_weeks += int(is_gold.sum())
+    return {
+        "net_margin": net / n,
+        "cost_per_decision": cost / n / bakery.n_steps,
+        "messages": sent / n,
+        "opt_outs": opted_out / n,
+        "gold_share": float((bakery.facts.next_tier == _GOLD).mean()),
+        "messages_to_gold": sent_to_gold / n,
+        "messages_per_gold_week": sent_to_gold / max(gold_weeks, 1),
+    }
+
+
+def choose_nothing(now: Situation) -> np.ndarray:
+    """Return no offer for everybody, shape (n, K)."""
+    policy = np.zeros(now.eligible.shape)
+    policy[:, 0] = 1.0
+    return policy
+
+
+def choose_by_warm_start(now: Situation) -> np.ndarray:
+    """Return the bakery's own random offers: its weights among what is eligible, (n, K)."""
+    weight = np.array([offer.warm_start_weight for offer in BAKERY.ordered_offers]) * now.eligible
+    return np.asarray(weight / weight.sum(axis=1, keepdims=True))
+
+
+def choose_by_experiment(now: Situation) -> np.ndarray:
+    """Return the log's random offers, (n, K): a fifth of customers gets none, a fifth always one.
+
+    Which offer is the warm start's; who gets how many stays the same from week to week (rows are
+    customers), so that the log knows what becomes of customers who are left alone, as a company
+    with a holdout does, and of those who are not.
+    """
+    offers = choose_by_warm_start(now)
+    offers[:, 0] = 0.0
+    reach = offers.sum(axis=1, keepdims=True)
+    offers = np.divide(offers, reach, out=np.zeros_like(offers), where=reach > 0)
+    share = np.resize(np.array(_OFFER_SHARES), len(offers))[:, None]
+    return np.asarray(np.where(reach > 0, share * offers, 0.0) + _rest(share, reach))
+
+
+def _rest(share: np.ndarray, reach: np.ndarray) -> np.ndarray:
+    """Return no offer's probability in its column, (n, K)."""
+    rest = np.zeros((len(share), len(BAKERY.offers)))
+    rest[:, :1] = np.where(reach > 0, 1 - share, 1.0)
+    return rest
+
+
+def choose_at_random(now: Situation, *, costs: ActionModels, budget: float) -> np.ndarray:
+    """Return any eligible offer with a probability at which the budget suffices, (n, K)."""
+    even = choose_evenly(now)
+    expected = float((even * np.maximum(costs.value(now.state), 0)).sum(axis=1).mean())
+    share = min(1.0, budget / max(expected, 1e-9))
+    return np.asarray(share * even + (1 - share) * choose_nothing(now))
+
+
+def rank_inactive(state: np.ndarray) -> np.ndarray:
+    """Return the lifecycle rule's values: the strongest coupon after four weeks, (n, K)."""
+    weeks = state[:, FEATURES.index("weeks_since_purchase")]
+    value = np.full((len(state), len(BAKERY.offers)), -1.0)
+    faces = [offer.face_value for offer in BAKERY.ordered_offers]
+    for action, face in enumerate(faces):
+        if face == max(faces):
+            value[:, action] = np.where(weeks >= _INACTIVE_WEEKS, weeks, -1.0)
+    return value
+
+
+class _PaperBakery:
+    """The bakery with the document's reward: spend, uplift, and bonuses for tiers.
+
+    The channels' weights, the media mix's, are 1: the bakery's messages are in no media plan.
+    """
+
+    def __init__(self, inner: BakeryJourneys, uplift: StateValues) -> None:
+        self._inner, self._uplift = inner, uplift
+        self.n_features, self.n_actions = inner.n_features, inner.n_actions
+        self.n_steps = inner.n_steps
+
+    def begin(self, seed: int) -> Situation:
+        self._now = self._inner.begin(seed)
+        return self._now
+
+    def step(self, action: np.ndarray) -> Outcome:
+        uplift = self._uplift(self._now.state)[np.arange(len(action)), action]
+        came = self._inner.step(action)
+        self._now, facts = came.then, self._inner.facts
+        buys = facts.purchases > 0
+        reward = facts.spend + (buys & facts.is_sent) * np.maximum(uplift, 0)
+        reward = reward + _BONUS * (facts.next_tier > facts.tier)
+        reward = reward + _BONUS * ((facts.tier == _GOLD) & (facts.next_tier == _GOLD))
+        reward = reward - _BONUS * (~buys & (facts.next_tier < facts.tier))
+        return replace(came, reward=reward)
+
+
+def _train_paper(seed: int, *, is_quick: bool) -> Agent:
+    """Train the document's agent by its reward, online, with as many customers as it had."""
+    bakery = make_bakery(1_000 + seed, _PAPER_CUSTOMERS)
+    log = live_journeys(bakery, choose_evenly, seed=seed)
+    # The uplift's outcome is spend: net margin's other part is what it cost.
+    uplift = fit_action_models(log, (log.reward + log.cost) / BAKERY.programme.margin)
+    environment: Environment = _PaperBakery(bakery, uplift.predict)
+    per_step = 1 if is_quick else _PAPER_UPDATES_PER_STEP
+    n_updates = (1 if is_quick else _PAPER_EPISODES) * bakery.n_steps * per_step
+    settings = replace(PAPER, seed=seed, n_updates=n_updates)
+    return train_online(environment, settings, updates_per_step=per_step)
