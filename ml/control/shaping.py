@@ -82,6 +82,11 @@ def fit_potential(
         As the agent's.
     penalty
         Ridge, in rows.
+
+    Returns
+    -------
+    LinearPotential
+        Currency.
     """
     spread = log.state.std(axis=0)
     blank = LinearPotential(

@@ -98,9 +98,10 @@ def train_offline(
         random = np.random.default_rng([settings.seed, 11, number])
         rows = np.arange(log.n_steps)
         if settings.n_members > 1:
-            drawn = random.integers(0, log.customer.max() + 1, log.customer.max() + 1)
-            times = np.bincount(drawn, minlength=log.customer.max() + 1)
-            rows = np.repeat(rows, times[log.customer])
+            customers, place = np.unique(log.customer, return_inverse=True)
+            drawn = random.integers(0, len(customers), len(customers))
+            times = np.bincount(drawn, minlength=len(customers))
+            rows = np.repeat(rows, times[place])
         learner.remember(log.take(rows), size=len(rows))
         every, losses = max(1, settings.n_updates // _REPORTS), []
         for update in range(1, settings.n_updates + 1):

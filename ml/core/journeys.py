@@ -130,6 +130,18 @@ def live_journeys(environment: Environment, choose: Chooser, *, seed: int) -> Tr
     return join_transitions(steps)
 
 
+def choose_by_step(choose: Chooser, now: Situation, step: np.ndarray) -> np.ndarray:
+    """Return a policy's probabilities step by step, shape (m, K).
+
+    A policy under a budget depends on who else is decided on in a step.
+    """
+    policy = np.zeros(now.eligible.shape)
+    for each in np.unique(step):
+        rows = step == each
+        policy[rows] = choose(Situation(now.state[rows], now.eligible[rows]))
+    return policy
+
+
 def choose_evenly(now: Situation) -> np.ndarray:
     """Return every eligible action's equal probability, shape (n, K)."""
     return now.eligible / now.eligible.sum(axis=1, keepdims=True)

@@ -2,7 +2,7 @@
 
 The regression averages: a value is a mean of logged ones, by trees that are grown once (Ernst et
 al. 2005, Ormoneit and Sen 2002). So it can't diverge, and says nothing that the log doesn't hold;
-regressions that extrapolate, such as linear ones, did both on logs of few offers (RESULTS.md).
+regressions that extrapolate, such as linear ones, did both on logs of few offers (ADR 0026).
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.ensemble import ExtraTreesRegressor
 
 from ml.core.errors import SupportError
-from ml.core.journeys import Chooser, Situation, Transitions
+from ml.core.journeys import Chooser, Situation, Transitions, choose_by_step
 from ml.core.policy import draw_actions
 
 _LEAST_TAKEN = 10
@@ -42,12 +42,12 @@ class LogTrees:
 class FittedValues:
     """Action values of a policy's journeys: ``means`` of logged values by node, over the trees.
 
-    ``change`` is the last iteration's largest, over the values' spread.
+    ``left`` is the most that further iterations may still move a value, currency.
     """
 
     trees: LogTrees
     means: np.ndarray
-    change: float
+    left: float
 
     def value(self, state: np.ndarray) -> np.ndarray:
         """Return action values, shape (n, K), currency."""
@@ -106,8 +106,8 @@ def fit_values(
     choose: Chooser,
     *,
     discount: float,
-    n_iterations: int = 200,
-    tolerance: float = 1e-3,
+    n_iterations: int = 2_000,
+    tolerance: float = 1e-2,
     seed: int = 0,
 ) -> FittedValues:
     """Fit a policy's action values to a log of any policy that takes its actions too.
@@ -124,7 +124,8 @@ def fit_values(
     discount
         Of the next step, below 1.
     n_iterations, tolerance
-        At most so many; ends where no value moves by more than the tolerance x their spread.
+        At most so many; ends where all that iterations may still add is below the tolerance x the
+        values' standard deviation.
     seed
         Of the draws.
 
@@ -143,9 +144,11 @@ def fit_values(
     # After its end a journey has no action, and perhaps none that would be eligible.
     goes_on = ~log.is_over
     following = np.zeros(log.n_steps, dtype=np.int64)
-    chosen = choose(Situation(log.next_state[goes_on], log.next_eligible[goes_on]))
+    then = Situation(log.next_state[goes_on], log.next_eligible[goes_on])
+    chosen = choose_by_step(choose, then, log.step[goes_on])
     following[goes_on] = draw_actions(chosen, random.random(len(chosen)))
-    wanted = chosen.sum(axis=0) + choose(Situation(log.state, log.eligible)).sum(axis=0)
+    now = choose_by_step(choose, Situation(log.state, log.eligible), log.step)
+    wanted = chosen.sum(axis=0) + now.sum(axis=0)
     taken = np.bincount(log.action, minlength=n_actions)
     rare = np.flatnonzero((wanted > 0) & (taken < _LEAST_TAKEN)).tolist()
     if rare:
@@ -157,26 +160,26 @@ def fit_values(
     places = trees.leaves.ravel()
     n_nodes, n_trees = int(max(places.max(), after.max())) + 1, len(trees.first)
     counts = np.maximum(np.bincount(places, minlength=n_nodes), 1)
-    scale = float(log.reward.std()) / (1 - discount) or 1.0
-    before, means, change = np.zeros(log.n_steps), np.zeros(n_nodes), np.inf
+    before, means, left = np.zeros(log.n_steps), np.zeros(n_nodes), np.inf
     for _ in range(n_iterations):
         target = np.repeat(log.reward + discount * before, n_trees)
         means = np.bincount(places, weights=target, minlength=n_nodes) / counts
-        now = np.where(goes_on, means[after].mean(axis=1), 0.0)
-        change = float(np.abs(now - before).max()) / scale
-        before = now
-        if change < tolerance:
+        value = np.where(goes_on, means[after].mean(axis=1), 0.0)
+        left = float(np.abs(value - before).max()) * discount / (1 - discount)
+        before = value
+        if left <= tolerance * float(value.std()):
             break
-    return FittedValues(trees, means, change)
+    return FittedValues(trees, means, left)
 
 
 def _list_targets(log: Transitions) -> np.ndarray:
-    """Return what trees should tell apart, shape (m, 1 + F): reward and next state, standardised.
+    """Return what trees should tell apart, shape (m, 1 + F): reward, and how the state moves.
 
-    The reward counts twice.
+    All standardised; squared errors of the reward count four times.
     """
-    spread = log.next_state.std(axis=0)
-    then = log.next_state / np.where(spread > _LEAST_SPREAD, spread, 1.0)
+    moved = log.next_state - log.state
+    spread = moved.std(axis=0)
+    then = moved / np.where(spread > _LEAST_SPREAD, spread, 1.0)
     reward = _REWARD_WEIGHT * log.reward / (float(log.reward.std()) or 1.0)
     return np.column_stack([reward, then])
 

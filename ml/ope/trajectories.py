@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 
 from ml.core.errors import SupportError
-from ml.core.journeys import Chooser, Situation, Transitions
+from ml.core.journeys import Chooser, Situation, Transitions, choose_by_step
 from ml.ope.intervals import Estimate, estimate_mean
 
 LEAST_EFFECTIVE = 100.0
@@ -79,7 +79,7 @@ def value_by_weights(
     place = np.full((n, n_steps), -1)
     place[journey, log.step] = np.arange(log.n_steps)
     is_there = place >= 0
-    chosen = choose(Situation(log.state, log.eligible))  # (m, K)
+    chosen = choose_by_step(choose, Situation(log.state, log.eligible), log.step)  # (m, K)
     ratio = chosen[np.arange(log.n_steps), log.action] / log.propensity
     of_step = np.where(is_there, ratio[place], 1.0)
     weight = of_step.cumprod(axis=1)  # (n, T)
@@ -100,7 +100,8 @@ def value_by_weights(
     else:
         value = values.value(log.state)
         now = (chosen * value).sum(axis=1)
-        following = choose(Situation(log.next_state, log.next_eligible))
+        then_there = Situation(log.next_state, log.next_eligible)
+        following = choose_by_step(choose, then_there, log.step)
         after = (following * values.value(log.next_state)).sum(axis=1)
         then = np.where(log.is_over, 0.0, after)
         surprise = log.reward + discount * then - value[np.arange(log.n_steps), log.action]

@@ -149,7 +149,7 @@ def _identify(
     digest = hashlib.sha256()
     for tensor in (data_mean, *(() if begin is None else (*begin.biases, *begin.weights))):
         digest.update(tensor.double().cpu().numpy().tobytes())
-    return f"{config} {n_rows} {digest.hexdigest()[:16]} {workers.count}"
+    return f"layout 2 {config} {n_rows} {digest.hexdigest()[:16]} {workers.count}"
 
 
 def _begin(

@@ -62,12 +62,12 @@ def bakery_log():
     return live_journeys(make_bakery(3, 1_000, n_steps=4), choose_by_experiment, seed=1)
 
 
-def test_the_experiment_leaves_a_fifth_alone_and_always_writes_to_a_fifth(bakery_log):
+def test_the_experiment_hardly_writes_to_a_fifth_and_nearly_always_to_another(bakery_log):
     log = bakery_log
     reachable = log.eligible[:, 1:].any(axis=1)
     group = log.customer % 5
     sent = np.array([(log.action > 0)[reachable & (group == each)].mean() for each in range(5)])
-    np.testing.assert_allclose(sent, [0, 0.25, 0.5, 0.75, 1], atol=0.05)
+    np.testing.assert_allclose(sent, [0.02, 0.25, 0.5, 0.75, 0.98], atol=0.05)
     assert (log.action[~reachable] == 0).all()
     assert log.eligible[np.arange(log.n_steps), log.action].all()
     assert (log.propensity > 0).all()
@@ -76,11 +76,10 @@ def test_the_experiment_leaves_a_fifth_alone_and_always_writes_to_a_fifth(bakery
 def test_chance_within_a_budget_costs_the_budget(bakery_log):
     costs = fit_action_models(bakery_log, bakery_log.cost)
     now = Situation(bakery_log.state, bakery_log.eligible)
-    policy = choose_at_random(now, costs=costs, budget=0.2)
+    policy = choose_at_random(now, costs=costs, budget=0.3)
     np.testing.assert_allclose(policy.sum(axis=1), 1)
     spent = (policy * np.maximum(costs.value(now.state), 0)).sum(axis=1).mean()
-    # No offer's own expected cost, of coupons sent before, is in it.
-    assert 0.15 < spent < 0.45
+    assert spent == pytest.approx(0.3, rel=1e-6)
 
 
 def test_the_lifecycle_rule_means_the_strongest_coupon_after_four_weeks(bakery_log):

@@ -20,7 +20,7 @@ from benchmarks.studies.agentic_marketing.bakery import (
     train_shaped,
 )
 from benchmarks.studies.agentic_marketing.reward import fit_action_models
-from ml.control.budgeted import BudgetedChooser
+from ml.control.budgeted import BudgetedChooser, find_price
 from ml.core.errors import SupportError
 from ml.core.journeys import Chooser, Situation, Transitions, choose_evenly, live_journeys
 from ml.core.policy import draw_actions
@@ -31,13 +31,15 @@ from ml.simulate.journeys import BakeryJourneys
 from ml.simulate.worlds import BAKERY
 
 _DISCOUNT = 0.9
+_VALUED_WEEKS = 26
+"""Of the log that values: what messages do to opt-outs takes longer than what they do to sales."""
 _LIVED_WEEKS = 52
 """What comes later weighs less than a hundredth."""
 _DECISIONS, _ROBUST_DECISIONS = (1, 2, 3, 4), 3
 
 
 def run_ranking(seed: int, *, is_quick: bool) -> pl.DataFrame:
-    """Learn policies from one log, value them from a second, live them in the simulator.
+    """Learn policies from one log, value them from others, live them in the simulator.
 
     Parameters
     ----------
@@ -54,19 +56,22 @@ def run_ranking(seed: int, *, is_quick: bool) -> pl.DataFrame:
         currency per customer, NaN where refused; seed.
     """
     torch.set_num_threads(1)
-    n = 500 if is_quick else 12_000
-    first, second = (
+    n = 500 if is_quick else 10_000
+    first, second, third = (
         live_journeys(
-            make_bakery(1_000 * part + seed, n, n_steps=LOGGED_WEEKS),
-            choose_by_experiment,
-            seed=seed,
+            make_bakery(1_000 * part + seed, size, n_steps=weeks), choose_by_experiment, seed=seed
         )
-        for part in (2, 3)
+        for part, size, weeks in (
+            (2, n, LOGGED_WEEKS),
+            (3, n // 2, _VALUED_WEEKS),
+            (4, n, max(_DECISIONS)),
+        )
     )
     settings = replace(OURS, seed=seed, n_members=2, n_updates=30 if is_quick else 600)
     costs = fit_action_models(first, first.cost)
     rewards = fit_action_models(first, first.reward)
-    agent = train_shaped(first, replace(settings, price=1.5))
+    price = find_price(first, rewards.predict, costs.value, budget=BUDGET)
+    agent = train_shaped(first, replace(settings, price=price))
     within = partial(BudgetedChooser, costs=costs.value)
     face = np.array([offer.face_value for offer in BAKERY.ordered_offers])
     is_coupon_or_none = (face > 0) | (np.arange(len(face)) == 0)
@@ -79,8 +84,8 @@ def run_ranking(seed: int, *, is_quick: bool) -> pl.DataFrame:
         "ads_alone": partial(_choose_among, allowed=face == 0),
         "coupons_alone": partial(_choose_among, allowed=is_coupon_or_none),
         "myopic": within(rewards.predict, budget=BUDGET).choose,
-        "ours": within(agent.find_advantages, budget=BUDGET).choose,
-        "ours_a_third_of_it": within(agent.find_advantages, budget=BUDGET / 3).choose,
+        "ours": within(agent.find_advantages, budget=BUDGET, price=price).choose,
+        "ours_a_third_of_it": within(agent.find_advantages, budget=BUDGET / 3, price=price).choose,
     }
     trees = grow_trees(second, described=_describe_actions(face), seed=seed)
     lived = make_bakery(seed, n, n_steps=_LIVED_WEEKS)
@@ -93,7 +98,7 @@ def run_ranking(seed: int, *, is_quick: bool) -> pl.DataFrame:
         found = {"fitted": float(start.mean()), "true": float(by_week.sum())}
         for n_decisions in _DECISIONS:
             found[f"true_{n_decisions}"] = float(by_week[:n_decisions].sum())
-            early = second.take(second.step < n_decisions)
+            early = third.take(third.step < n_decisions)
             found[f"weights_{n_decisions}"] = _weigh(early, choose, None)
             if n_decisions == _ROBUST_DECISIONS:
                 found[f"doubly_robust_{n_decisions}"] = _weigh(early, choose, fitted)

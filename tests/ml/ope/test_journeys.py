@@ -52,7 +52,7 @@ def test_fitted_values_are_the_exact_ones_and_rank_policies(log):
         values = fitted.value(STATES)
         exact.append(evaluate(actions, DISCOUNT).mean())
         found.append(values[np.arange(N_TIERS), actions].mean())
-        assert fitted.change < 1e-3
+        assert fitted.left < 0.5
     assert len(policies) >= 8
     assert spearmanr(exact, found).statistic > 0.9
     assert np.abs(np.array(found) / exact - 1).max() < 0.08
