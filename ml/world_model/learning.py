@@ -37,7 +37,7 @@ class TrainingConfig:
     weight_scale
         Standard deviation of the weights at the beginning.
     copies
-        Chains that share their uniform numbers, turned.
+        Chains that share their uniform numbers, turned; not on a GPU, where numbers are cheap.
     centring
         How fast the offsets follow the data's means.
     refreshed_share

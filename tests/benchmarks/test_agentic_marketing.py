@@ -5,12 +5,20 @@ import polars as pl
 import pytest
 
 from benchmarks.studies.agentic_marketing.bakery import (
+    BUDGET,
     choose_at_random,
     choose_by_experiment,
     make_bakery,
     rank_inactive,
+    run_bakery,
+    run_size,
 )
-from benchmarks.studies.agentic_marketing.reporting import report_bakery
+from benchmarks.studies.agentic_marketing.ranking import run_ranking
+from benchmarks.studies.agentic_marketing.reporting import (
+    report_bakery,
+    report_ranking,
+    report_sizes,
+)
 from benchmarks.studies.agentic_marketing.reward import (
     BONUS,
     PaperReward,
@@ -122,3 +130,20 @@ def test_gains_are_over_the_best_rival_with_a_bound_over_worlds():
     assert found["messages_to_gold_ratio"] == pytest.approx(0.25)
     assert found["messages_to_gold_ratio_within_budget"] == pytest.approx(0.5)
     assert found["opt_out_ratio"] == pytest.approx(0.25)
+
+
+@pytest.mark.slow
+def test_every_part_of_the_bakery_runs_small():
+    lived = run_bakery(901, is_quick=True)
+    assert set(lived["policy"]) >= {"ours", "paper", "paper_within_budget", "myopic_network"}
+    found = report_bakery(lived)
+    assert np.isfinite(found["margin_vs_best"])
+    spent = lived.filter((pl.col("policy") == "ours") & (pl.col("figure") == "cost_per_decision"))
+    assert 0 < spent["value"].item() < 2 * BUDGET
+    report_sizes(run_size(901, n_logged=800, is_quick=True))
+
+
+@pytest.mark.slow
+def test_rankings_are_reported_with_what_weights_refuse():
+    found = report_ranking(run_ranking(901, is_quick=True))
+    assert -1 <= found["ope_spearman"] <= 1

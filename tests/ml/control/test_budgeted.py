@@ -1,8 +1,11 @@
 """Action values under a budget: within it, and never worse than a fixed price's choice."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from known_journey import Tiers
+from oracles.tiers import COST
 
 from ml.control.agent import AgentSettings
 from ml.control.budgeted import BudgetedChooser, find_price
@@ -81,10 +84,21 @@ def test_an_agent_that_learns_under_a_price_spends_less():
     settings = AgentSettings(
         hidden=(16,), n_members=1, n_updates=400, batch_size=1_024, learning_rate=5e-3, discount=0.5
     )
-    state = np.eye(4, dtype=np.float32)
-    free, dear = (
-        train_offline(log, each).find_advantages(state)
-        for each in (settings, AgentSettings(**{**settings.__dict__, "price": 3.0}))
+    now = Situation(log.state, log.eligible)
+    spent = []
+    for price in (0.0, 3.0):
+        chosen = train_offline(log, replace(settings, price=price)).choose(now).argmax(axis=1)
+        spent.append(COST[chosen].mean())
+    assert spent[1] < 0.7 * spent[0]
+
+
+def test_a_price_that_the_advantages_hold_is_charged_once(many):
+    price = 2.0
+
+    def priced(state):
+        return _advantages(state) - price * np.maximum(_costs(state) - DUE, 0)
+
+    free = BudgetedChooser(_advantages, _costs, 100.0).choose(many)
+    np.testing.assert_array_equal(
+        BudgetedChooser(priced, _costs, 100.0, price=price).choose(many), free
     )
-    # Action 2 costs most, so a price takes most off it.
-    assert (dear[:, 2] < free[:, 2] - 1).all()

@@ -120,6 +120,16 @@ def test_an_agent_comes_back_from_its_files_without_a_pickle(online, tmp_path):
         load_agent(tmp_path)
 
 
+def test_members_learn_from_customers_drawn_anew_whatever_their_numbers(log):
+    few = log.take(log.customer < 300)
+    spread = replace(few, customer=few.customer * 1_000_003)
+    settings = replace(SMALL, n_updates=40)
+    first, second = (train_offline(each, settings) for each in (few, spread))
+    np.testing.assert_array_equal(first.value(STATES), second.value(STATES))
+    members = first.value(STATES)
+    assert np.abs(members[0] - members[1]).max() > 0
+
+
 def test_an_empty_log_is_refused(log):
     with pytest.raises(ContractError, match="no transition"):
         train_offline(log.take(log.action < 0), SMALL)
