@@ -4,14 +4,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from benchmarks.studies.agentic_marketing.bakery import (
-    BUDGET,
+from benchmarks.studies.agentic_marketing.bakery import BUDGET, make_bakery, run_bakery, run_size
+from benchmarks.studies.agentic_marketing.policies import (
     choose_at_random,
     choose_by_experiment,
-    make_bakery,
     rank_inactive,
-    run_bakery,
-    run_size,
 )
 from benchmarks.studies.agentic_marketing.ranking import run_ranking
 from benchmarks.studies.agentic_marketing.reporting import (

@@ -11,6 +11,12 @@ import numpy as np
 import polars as pl
 import torch
 
+from benchmarks.studies.agentic_marketing.policies import (
+    choose_at_random,
+    choose_by_experiment,
+    choose_nothing,
+    rank_inactive,
+)
 from benchmarks.studies.agentic_marketing.reward import ActionModels, fit_action_models
 from ml.control.agent import PAPER, Agent, AgentSettings
 from ml.control.budgeted import BudgetedChooser, StateValues, find_price
@@ -27,7 +33,7 @@ from ml.core.journeys import (
 )
 from ml.core.policy import draw_actions
 from ml.simulate.config import TIERS
-from ml.simulate.journeys import FEATURES, BakeryJourneys
+from ml.simulate.journeys import BakeryJourneys
 from ml.simulate.worlds import BAKERY
 
 BUDGET = BAKERY.budget_per_decision
@@ -46,9 +52,7 @@ OURS = AgentSettings(
     pessimism=0.0,
 )
 """Chosen on worlds 1 and 2 (ADR 0026): noise is the enemy, so large batches and few units."""
-_OFFER_SHARES = (0.02, 0.25, 0.5, 0.75, 0.98)
 _BONUS, _GOLD = 10.0, TIERS.index("gold")
-_INACTIVE_WEEKS = 4
 _PAPER_CUSTOMERS, _PAPER_EPISODES, _PAPER_UPDATES_PER_STEP = 500, 10, 20
 
 
@@ -193,61 +197,6 @@ def live(bakery: BakeryJourneys, choose: Chooser, seed: int) -> dict[str, float]
         "messages_to_gold": sent_to_gold / n,
         "messages_per_gold_week": sent_to_gold / max(gold_weeks, 1),
     }
-
-
-def choose_nothing(now: Situation) -> np.ndarray:
-    """Return no offer for everybody, shape (n, K)."""
-    policy = np.zeros(now.eligible.shape)
-    policy[:, 0] = 1.0
-    return policy
-
-
-def choose_by_warm_start(now: Situation) -> np.ndarray:
-    """Return the bakery's own random offers: its weights among what is eligible, (n, K)."""
-    weight = np.array([offer.warm_start_weight for offer in BAKERY.ordered_offers]) * now.eligible
-    return np.asarray(weight / weight.sum(axis=1, keepdims=True))
-
-
-def choose_by_experiment(now: Situation) -> np.ndarray:
-    """Return the log's random offers, (n, K): hardly any for a fifth, nearly always for another.
-
-    Which offer is the warm start's; who gets how many stays the same from week to week (rows are
-    customers), so that the log knows what becomes of customers who are left alone, as a company
-    with a holdout does, and of those who are not.
-    """
-    offers = choose_by_warm_start(now)
-    offers[:, 0] = 0.0
-    reach = offers.sum(axis=1, keepdims=True)
-    offers = np.divide(offers, reach, out=np.zeros_like(offers), where=reach > 0)
-    share = np.resize(np.array(_OFFER_SHARES), len(offers))[:, None]
-    return np.asarray(np.where(reach > 0, share * offers, 0.0) + _rest(share, reach))
-
-
-def _rest(share: np.ndarray, reach: np.ndarray) -> np.ndarray:
-    """Return no offer's probability in its column, (n, K)."""
-    rest = np.zeros((len(share), len(BAKERY.offers)))
-    rest[:, :1] = np.where(reach > 0, 1 - share, 1.0)
-    return rest
-
-
-def choose_at_random(now: Situation, *, costs: ActionModels, budget: float) -> np.ndarray:
-    """Return any eligible offer with a probability at which the budget suffices, (n, K)."""
-    even, expected = choose_evenly(now), np.maximum(costs.value(now.state), 0)
-    due = float(expected[:, 0].mean())
-    added = float((even * expected).sum(axis=1).mean()) - due
-    share = np.clip((budget - due) / max(added, 1e-9), 0.0, 1.0)
-    return np.asarray(share * even + (1 - share) * choose_nothing(now))
-
-
-def rank_inactive(state: np.ndarray) -> np.ndarray:
-    """Return the lifecycle rule's values: the strongest coupon after four weeks, (n, K)."""
-    weeks = state[:, FEATURES.index("weeks_since_purchase")]
-    value = np.full((len(state), len(BAKERY.offers)), -1.0)
-    faces = [offer.face_value for offer in BAKERY.ordered_offers]
-    for action, face in enumerate(faces):
-        if face == max(faces):
-            value[:, action] = np.where(weeks >= _INACTIVE_WEEKS, weeks, -1.0)
-    return value
 
 
 class _PaperBakery:

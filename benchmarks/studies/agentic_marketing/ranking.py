@@ -11,13 +11,15 @@ from benchmarks.studies.agentic_marketing.bakery import (
     BUDGET,
     LOGGED_WEEKS,
     OURS,
+    make_bakery,
+    train_shaped,
+)
+from benchmarks.studies.agentic_marketing.policies import (
     choose_at_random,
     choose_by_experiment,
     choose_by_warm_start,
     choose_nothing,
-    make_bakery,
     rank_inactive,
-    train_shaped,
 )
 from benchmarks.studies.agentic_marketing.reward import fit_action_models
 from ml.control.budgeted import BudgetedChooser, find_price
