@@ -19,7 +19,6 @@ from benchmarks.studies.agentic_marketing.policies import (
 )
 from benchmarks.studies.agentic_marketing.reward import ActionModels, fit_action_models
 from ml.control.agent import PAPER, Agent, AgentSettings
-from ml.control.budgeted import BudgetedChooser, StateValues, find_price
 from ml.control.shaping import fit_potential, shape_log
 from ml.control.training import train_offline, train_online
 from ml.core.journeys import (
@@ -32,6 +31,7 @@ from ml.core.journeys import (
     live_journeys,
 )
 from ml.core.policy import draw_actions
+from ml.pipeline.budgeted_journeys import BudgetedChooser, StateValues, find_price
 from ml.simulate.config import TIERS
 from ml.simulate.journeys import BakeryJourneys
 from ml.simulate.worlds import BAKERY

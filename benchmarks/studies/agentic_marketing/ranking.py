@@ -22,12 +22,12 @@ from benchmarks.studies.agentic_marketing.policies import (
     rank_inactive,
 )
 from benchmarks.studies.agentic_marketing.reward import fit_action_models
-from ml.control.budgeted import BudgetedChooser, find_price
 from ml.core.errors import SupportError
 from ml.core.journeys import Chooser, Situation, Transitions, choose_evenly, live_journeys
 from ml.core.policy import draw_actions
 from ml.ope.fitted import FittedValues, fit_values, grow_trees
 from ml.ope.trajectories import value_by_weights
+from ml.pipeline.budgeted_journeys import BudgetedChooser, find_price
 from ml.simulate.config import CHANNELS
 from ml.simulate.journeys import BakeryJourneys
 from ml.simulate.worlds import BAKERY

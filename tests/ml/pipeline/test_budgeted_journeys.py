@@ -8,9 +8,9 @@ from known_journey import Tiers
 from oracles.tiers import COST
 
 from ml.control.agent import AgentSettings
-from ml.control.budgeted import BudgetedChooser, find_price
 from ml.control.training import train_offline
 from ml.core.journeys import Situation, choose_evenly, live_journeys
+from ml.pipeline.budgeted_journeys import BudgetedChooser, find_price
 
 BUDGET, DUE = 0.4, 0.05
 
