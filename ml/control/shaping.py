@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ml.core.journeys import Environment, Outcome, Situation, Transitions
+from ml.core.journeys import Environment, Outcome, Situation, Transitions, measure_spread
 
 Potential = Callable[[np.ndarray], np.ndarray]
-_CUT, _LEAST_SPREAD = 3.0, 1e-6
+_CUT = 3.0
 
 
 @dataclass
@@ -88,10 +88,9 @@ def fit_potential(
     LinearPotential
         Currency.
     """
-    spread = log.state.std(axis=0)
     blank = LinearPotential(
         log.state.mean(axis=0).astype(float),
-        np.where(spread > _LEAST_SPREAD, spread, 1.0).astype(float),
+        measure_spread(log.state),
         np.zeros(1 + log.state.shape[1]),
     )
     now, then = blank.featurise(log.state), blank.featurise(log.next_state)

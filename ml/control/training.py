@@ -21,13 +21,13 @@ from ml.core.journeys import (
     Transitions,
     choose_evenly,
     live_journeys,
+    measure_spread,
 )
 
 # It tells of every buffer that it makes.
 logging.getLogger("torchrl").setLevel(logging.WARNING)
 
 _REPORTS = 20
-_LEAST_SPREAD = 1e-6
 
 
 @dataclass(frozen=True)
@@ -265,10 +265,9 @@ def _live_and_learn(
 
 def _measure_scales(log: Transitions) -> tuple[np.ndarray, np.ndarray, float]:
     """Return the states' means and spreads, and the reward's scale."""
-    spread = log.state.std(axis=0)
     scale = float(log.reward.std()) or 1.0
     return (
         log.state.mean(axis=0).astype(float),
-        np.where(spread > _LEAST_SPREAD, spread, 1.0).astype(float),
+        measure_spread(log.state),
         scale,
     )

@@ -7,6 +7,8 @@ import numpy as np
 
 from ml.core.policy import draw_actions
 
+_LEAST_SPREAD = 1e-6
+
 
 @dataclass(frozen=True)
 class Situation:
@@ -128,6 +130,12 @@ def live_journeys(environment: Environment, choose: Chooser, *, seed: int) -> Tr
         is_here &= ~came.is_over
         now = came.then
     return join_transitions(steps)
+
+
+def measure_spread(values: np.ndarray) -> np.ndarray:
+    """Return each column's standard deviation, shape (F,), 1 where it hardly varies."""
+    spread = values.std(axis=0)
+    return np.where(spread > _LEAST_SPREAD, spread, 1.0).astype(float)
 
 
 def choose_by_step(choose: Chooser, now: Situation, step: np.ndarray) -> np.ndarray:

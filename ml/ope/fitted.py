@@ -11,11 +11,10 @@ import numpy as np
 from sklearn.ensemble import ExtraTreesRegressor
 
 from ml.core.errors import SupportError
-from ml.core.journeys import Chooser, Situation, Transitions, choose_by_step
+from ml.core.journeys import Chooser, Situation, Transitions, choose_by_step, measure_spread
 from ml.core.policy import draw_actions
 
 _LEAST_TAKEN = 10
-_LEAST_SPREAD = 1e-6
 _REWARD_WEIGHT = 2.0
 
 
@@ -178,8 +177,7 @@ def _list_targets(log: Transitions) -> np.ndarray:
     All standardised; squared errors of the reward count four times.
     """
     moved = log.next_state - log.state
-    spread = moved.std(axis=0)
-    then = moved / np.where(spread > _LEAST_SPREAD, spread, 1.0)
+    then = moved / measure_spread(moved)
     reward = _REWARD_WEIGHT * log.reward / (float(log.reward.std()) or 1.0)
     return np.column_stack([reward, then])
 

@@ -1,6 +1,7 @@
 """Shaping by a potential changes no journey's rank."""
 
 import numpy as np
+import pytest
 from known_journey import Tiers
 
 from ml.control.shaping import ShapedEnvironment, fit_potential, shape_log
@@ -9,39 +10,36 @@ from ml.core.journeys import choose_evenly, live_journeys
 DISCOUNT = 0.9
 
 
-def test_a_journeys_shaped_rewards_are_its_own_less_the_potential_of_its_beginning():
-    worth = np.array([0.0, 3.0, 5.0, 11.0])
+def _worth(state):
+    """Return a tier's worth, whatever the step."""
+    return state.reshape(len(state), -1, 4).sum(axis=1) @ np.array([0.0, 3.0, 5.0, 11.0])
 
-    def potential(state):
-        return state.reshape(len(state), -1, 4).sum(axis=1) @ worth
 
-    plain = live_journeys(Tiers(200, n_steps=6, ends=True), choose_evenly, seed=4)
-    shaped = live_journeys(
-        ShapedEnvironment(Tiers(200, n_steps=6, ends=True), potential, DISCOUNT),
-        choose_evenly,
-        seed=4,
+@pytest.fixture(scope="module")
+def journeys():
+    """The same journeys, plain and with shaped rewards."""
+    return tuple(
+        live_journeys(each, choose_evenly, seed=4)
+        for each in (
+            Tiers(200, n_steps=6, ends=True),
+            ShapedEnvironment(Tiers(200, n_steps=6, ends=True), _worth, DISCOUNT),
+        )
     )
+
+
+def test_a_journeys_shaped_rewards_are_its_own_less_the_potential_of_its_beginning(journeys):
+    plain, shaped = journeys
     np.testing.assert_array_equal(plain.action, shaped.action)
     gone = DISCOUNT**plain.step
     own, other = (np.bincount(log.customer, weights=gone * log.reward) for log in (plain, shaped))
     first = plain.take(plain.step == 0)
-    np.testing.assert_allclose(other, own - potential(first.state), atol=1e-9)
+    np.testing.assert_allclose(other, own - _worth(first.state), atol=1e-9)
     assert np.abs(plain.reward - shaped.reward).max() > 1
 
 
-def test_a_shaped_log_is_what_a_shaped_environment_logs():
-    worth = np.array([0.0, 3.0, 5.0, 11.0])
-
-    def potential(state):
-        return state.reshape(len(state), -1, 4).sum(axis=1) @ worth
-
-    plain = live_journeys(Tiers(200, n_steps=6, ends=True), choose_evenly, seed=4)
-    shaped = live_journeys(
-        ShapedEnvironment(Tiers(200, n_steps=6, ends=True), potential, DISCOUNT),
-        choose_evenly,
-        seed=4,
-    )
-    again = shape_log(plain, potential, discount=DISCOUNT)
+def test_a_shaped_log_is_what_a_shaped_environment_logs(journeys):
+    plain, shaped = journeys
+    again = shape_log(plain, _worth, discount=DISCOUNT)
     np.testing.assert_allclose(again.reward, shaped.reward, atol=1e-9)
 
 
