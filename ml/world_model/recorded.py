@@ -91,7 +91,7 @@ class RecordedStep:
         paces = self._pace.new_tensor([(each.rate, each.step, each.smallest) for each in steps])
         for batch, pace in zip(batches, paces, strict=True):
             torch.index_select(rows, 0, batch, out=self._batch)
-            self._sampler.draw_uniforms(generator)
+            self._sampler.draw_chance(generator)
             self._pace.copy_(pace)
             if self._graph is None:
                 self._advance()
@@ -181,7 +181,7 @@ class _Sampler:
         self._gumbel = like.new_full((n_sweeps, n_chains, n_padded), 0.5)
         self._logistic = like.new_full((n_sweeps, n_chains, sum(self._widths)), 0.5)
 
-    def draw_uniforms(self, generator: torch.Generator) -> None:
+    def draw_chance(self, generator: torch.Generator) -> None:
         """Draw the next step's chance."""
         self._gumbel.exponential_(generator=generator)
         self._logistic.uniform_(generator=generator)

@@ -53,7 +53,7 @@ def test_chains_drawn_by_noise_have_the_models_means_and_pairs(hidden):
     rows = np.random.default_rng(6).choice(len(states), 20_000, p=chances)
     chains = draw_hidden(network, torch.tensor(states[rows]), Chance(generator))
     sampler = _Sampler(network, len(rows), 60)
-    sampler.draw_uniforms(generator)
+    sampler.draw_chance(generator)
     sampler.sweep(network, chains)
     means, pairs = exact_model_means(network)
     for layer, expected in enumerate(means):
@@ -67,7 +67,7 @@ def test_visible_units_of_every_kind_are_drawn_as_their_fields_say():
     network = draw_network(0.0, (2,), MIXED)
     chains = (torch.zeros(40_000, MIXED.n_units).double(), torch.zeros(40_000, 2).double())
     sampler = _Sampler(network, 40_000, 1)
-    sampler.draw_uniforms(torch.Generator().manual_seed(1))
+    sampler.draw_chance(torch.Generator().manual_seed(1))
     sampler.sweep(network, chains)
     drawn = chains[0]
     for columns in MIXED.one_hots:
@@ -131,6 +131,6 @@ def test_moments_that_agree_move_nothing_but_what_decays():
     rows = torch.tensor(exact_probabilities(network)[0])
     learner = _begin(network, rows, 8)
     same = tuple(torch.ones_like(each) for each in (*network.biases, *network.weights))
-    climb(learner, same, same, replace(CONFIG, decay=0.0), learner.adam.pace(1e-2))
+    climb(learner, same, same, replace(CONFIG, decay=0.1), learner.adam.pace(1e-2))
     for one, other in zip(network.weights, learner.network.weights, strict=True):
-        assert torch.equal(one, other)
+        assert torch.allclose(0.999 * one, other, rtol=1e-12)
