@@ -37,6 +37,8 @@ _RANKED = 20
 def main() -> int:
     """Run the study, print its tables and its line."""
     parsed = _parse()
+    if parsed.quick:
+        parsed.out = ".liftloop-agentic-marketing"
     started = time.monotonic()
     seeds = range(1, 2 if parsed.quick else parsed.seeds + 1)
     figures: dict[str, float] = {"seeds": len(seeds)}
