@@ -27,10 +27,10 @@ from ml.ope.gate import MOST_OFFERS_RATIO
 from ml.ope.intervals import estimate_mean
 from ml.pipeline.later import estimate_later_effects
 from ml.pipeline.learn import (
-    find_least_reward,
     fit_candidate,
     fit_lifecycle_rule,
     freeze_cut,
+    limit_offers,
     set_up_policy,
 )
 from ml.pipeline.objective import expect_rewards
@@ -153,11 +153,10 @@ def _make_policies(
 
     later = estimate_later_effects(snapshot.training, actions=actions, weight=1.0)
     counting = replace(uplift.scorer, later_effect=later.per_action)
-    counting = replace(counting, least_reward=find_least_reward(counting, snapshot))
     return {
         "uplift": uplift,
         "uplift, later counted": set_up_policy(
-            counting, snapshot, programme=programme, actions=actions
+            limit_offers(counting, snapshot), snapshot, programme=programme, actions=actions
         ),
         "uplift, half": at(0.5),
         "uplift, double": at(2.0),

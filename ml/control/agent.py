@@ -85,6 +85,18 @@ PAPER = AgentSettings(
 """The document's network and agent; learning rate, buffer and loss aren't stated there."""
 
 
+FROM_LOGS = AgentSettings(
+    hidden=(24,),
+    learning_rate=1e-3,
+    batch_size=8_192,
+    target_rate=0.02,
+    n_updates=600,
+    n_members=5,
+    pessimism=0.0,
+)
+"""Ours on logs: noise is the enemy, so large batches and few units (ADR 0026)."""
+
+
 class ValueNetwork(nn.Module):
     """Action values of standardised states: (n, F) to (n, K)."""
 

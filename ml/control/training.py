@@ -14,6 +14,7 @@ from torchrl.modules import QValueModule
 from torchrl.objectives import DQNLoss, SoftUpdate
 
 from ml.control.agent import Agent, AgentSettings, build_network, standardise
+from ml.control.shaping import fit_potential, shape_log
 from ml.core.errors import ContractError
 from ml.core.journeys import (
     Environment,
@@ -111,6 +112,21 @@ def train_offline(
                 losses = []
         members.append(learner.network)
     return Agent(settings, tuple(members), *scales)
+
+
+def train_shaped(
+    log: Transitions, settings: AgentSettings, *, progress: Report = lambda now: None
+) -> Agent:
+    """Train on a log whose rewards are shaped by what its own policy's journeys are worth.
+
+    Raises
+    ------
+    ContractError
+        If the log is empty.
+    """
+    discount = settings.discount
+    potential = fit_potential(log, discount=discount, price=settings.price)
+    return train_offline(shape_log(log, potential, discount=discount), settings, progress=progress)
 
 
 class _Learner:

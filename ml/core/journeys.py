@@ -138,16 +138,34 @@ def measure_spread(values: np.ndarray) -> np.ndarray:
     return np.where(spread > _LEAST_SPREAD, spread, 1.0).astype(float)
 
 
-def choose_by_step(choose: Chooser, now: Situation, step: np.ndarray) -> np.ndarray:
-    """Return a policy's probabilities step by step, shape (m, K).
+@dataclass(frozen=True)
+class Choices:
+    """What a policy would do in a log: ``now`` and ``then``, (m, K), at each step and after it.
+
+    After an end there is nothing to choose: rows of 0.
+    """
+
+    now: np.ndarray
+    then: np.ndarray
+
+    def take(self, rows: np.ndarray) -> "Choices":
+        """Return those of some steps (indices or a mask)."""
+        return Choices(self.now[rows], self.then[rows])
+
+
+def choose_on_log(log: Transitions, choose: Chooser) -> Choices:
+    """Return a policy's probabilities in a log, step by step.
 
     A policy under a budget depends on who else is decided on in a step.
     """
-    policy = np.zeros(now.eligible.shape)
-    for each in np.unique(step):
-        rows = step == each
-        policy[rows] = choose(Situation(now.state[rows], now.eligible[rows]))
-    return policy
+    now, then = np.zeros(log.eligible.shape), np.zeros(log.eligible.shape)
+    for each in np.unique(log.step):
+        rows = log.step == each
+        now[rows] = choose(Situation(log.state[rows], log.eligible[rows]))
+        on = rows & ~log.is_over
+        if on.any():
+            then[on] = choose(Situation(log.next_state[on], log.next_eligible[on]))
+    return Choices(now, then)
 
 
 def choose_evenly(now: Situation) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.ensemble import ExtraTreesRegressor
 
 from ml.core.errors import SupportError
-from ml.core.journeys import Chooser, Situation, Transitions, choose_by_step, measure_spread
+from ml.core.journeys import Choices, Transitions, measure_spread
 from ml.core.policy import draw_actions
 
 _LEAST_TAKEN = 10
@@ -22,19 +22,26 @@ _REWARD_WEIGHT = 2.0
 class LogTrees:
     """Trees grown on a log; every policy's values are means over their leaves.
 
-    ``first`` (T,) is each tree's first node among all; ``described``, shape (K, P), is what trees
-    know of actions; ``leaves`` (m, T) are the logged steps'.
+    One forest for each kind of action, by ``kinds``, shape (K,); ``first``, shape (kinds, T), is
+    each tree's first node among all; ``described``, shape (K, P), is what trees know of actions.
     """
 
     log: Transitions
-    forest: ExtraTreesRegressor
+    forests: tuple[ExtraTreesRegressor, ...]
     first: np.ndarray
+    kinds: np.ndarray
     described: np.ndarray
-    leaves: np.ndarray
 
     def find_leaves(self, state: np.ndarray, action: np.ndarray) -> np.ndarray:
         """Return the place of each tree's leaf, shape (n, T)."""
-        return _find_leaves(self.forest, self.first, state, self.described[action])
+        features = np.column_stack([state, self.described[action]]).astype(np.float32)
+        kind = self.kinds[action]
+        leaves = np.zeros((len(state), self.first.shape[1]), dtype=np.int64)
+        for at, forest in enumerate(self.forests):
+            rows = np.flatnonzero(kind == at)
+            if rows.size:
+                leaves[rows] = forest.apply(features[rows]) + self.first[at]
+        return leaves
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,7 @@ def grow_trees(
     log: Transitions,
     *,
     described: np.ndarray | None = None,
+    kinds: np.ndarray | None = None,
     n_trees: int = 30,
     least_rows: int = 20,
     seed: int = 0,
@@ -77,6 +85,9 @@ def grow_trees(
     described : shape (K, P), optional
         Attributes of actions, such as face value and channel; default: whether it is an offer, and
         which.
+    kinds : shape (K,), optional
+        Kind of each action, 0 to the last: each has trees of its own, so that no tree averages over
+        actions of two kinds, however little they differ in the next step. Default: one kind.
     n_trees, least_rows
         Trees, and steps in a leaf.
     seed
@@ -90,19 +101,45 @@ def grow_trees(
     n_actions = log.eligible.shape[1]
     if described is None:
         described = np.column_stack([np.arange(n_actions) > 0, np.eye(n_actions)])
-    forest = ExtraTreesRegressor(
-        n_trees, min_samples_leaf=least_rows, max_features=0.5, n_jobs=1, random_state=seed
-    )
-    forest.fit(np.column_stack([log.state, described[log.action]]), _list_targets(log))
-    sizes = [each.tree_.node_count for each in forest.estimators_]
-    first = np.cumsum([0, *sizes[:-1]])
-    leaves = _find_leaves(forest, first, log.state, described[log.action])
-    return LogTrees(log, forest, first, described, leaves)
+    kinds = np.zeros(n_actions, dtype=np.int64) if kinds is None else kinds
+    features, targets = np.column_stack([log.state, described[log.action]]), _list_targets(log)
+    kind, forests = kinds[log.action], []
+    for each in range(int(kinds.max()) + 1):
+        rows = np.flatnonzero(kind == each)
+        if rows.size == 0:
+            raise SupportError(
+                f"no logged step takes actions {np.flatnonzero(kinds == each).tolist()}, a kind "
+                "with trees of its own: their journeys can't be valued"
+            )
+        forest = ExtraTreesRegressor(
+            n_trees, min_samples_leaf=least_rows, max_features=0.5, n_jobs=1, random_state=seed
+        )
+        forests.append(forest.fit(features[rows], targets[rows]))
+    sizes = [tree.tree_.node_count for forest in forests for tree in forest.estimators_]
+    first = np.cumsum([0, *sizes[:-1]]).reshape(len(forests), n_trees)
+    return LogTrees(log, tuple(forests), first, kinds, described)
+
+
+def list_kinds(face_values: np.ndarray) -> np.ndarray:
+    """Return each action's kind, shape (K,): no offer, messages alone, and face value by value.
+
+    Parameters
+    ----------
+    face_values : shape (K,), currency
+        Column 0 is no offer.
+
+    Returns
+    -------
+    np.ndarray
+        For ``grow_trees``.
+    """
+    kinds = np.unique(face_values[1:], return_inverse=True)[1] + 1
+    return np.concatenate([[0], kinds])
 
 
 def fit_values(
     trees: LogTrees,
-    choose: Chooser,
+    choices: Choices,
     *,
     discount: float,
     n_iterations: int = 2_000,
@@ -118,8 +155,8 @@ def fit_values(
     ----------
     trees
         Of the log.
-    choose
-        The policy to be valued.
+    choices
+        Of the policy to be valued, in that log.
     discount
         Of the next step, below 1.
     n_iterations, tolerance
@@ -143,11 +180,9 @@ def fit_values(
     # After its end a journey has no action, and perhaps none that would be eligible.
     goes_on = ~log.is_over
     following = np.zeros(log.n_steps, dtype=np.int64)
-    then = Situation(log.next_state[goes_on], log.next_eligible[goes_on])
-    chosen = choose_by_step(choose, then, log.step[goes_on])
+    chosen = choices.then[goes_on]
     following[goes_on] = draw_actions(chosen, random.random(len(chosen)))
-    now = choose_by_step(choose, Situation(log.state, log.eligible), log.step)
-    wanted = chosen.sum(axis=0) + now.sum(axis=0)
+    wanted = chosen.sum(axis=0) + choices.now.sum(axis=0)
     taken = np.bincount(log.action, minlength=n_actions)
     rare = np.flatnonzero((wanted > 0) & (taken < _LEAST_TAKEN)).tolist()
     if rare:
@@ -156,8 +191,8 @@ def fit_values(
             "their journeys can't be valued"
         )
     after = trees.find_leaves(log.next_state, following)
-    places = trees.leaves.ravel()
-    n_nodes, n_trees = int(max(places.max(), after.max())) + 1, len(trees.first)
+    places = trees.find_leaves(log.state, log.action).ravel()
+    n_nodes, n_trees = int(max(places.max(), after.max())) + 1, after.shape[1]
     counts = np.maximum(np.bincount(places, minlength=n_nodes), 1)
     before, means, left = np.zeros(log.n_steps), np.zeros(n_nodes), np.inf
     for _ in range(n_iterations):
@@ -180,10 +215,3 @@ def _list_targets(log: Transitions) -> np.ndarray:
     then = moved / measure_spread(moved)
     reward = _REWARD_WEIGHT * log.reward / (float(log.reward.std()) or 1.0)
     return np.column_stack([reward, then])
-
-
-def _find_leaves(
-    forest: ExtraTreesRegressor, first: np.ndarray, state: np.ndarray, described: np.ndarray
-) -> np.ndarray:
-    features = np.column_stack([state, described]).astype(np.float32)
-    return np.asarray(forest.apply(features) + first)

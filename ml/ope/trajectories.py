@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 
 from ml.core.errors import SupportError
-from ml.core.journeys import Chooser, Situation, Transitions, choose_by_step
+from ml.core.journeys import Choices, Transitions
 from ml.ope.intervals import Estimate, estimate_mean
 
 LEAST_EFFECTIVE = 100.0
@@ -36,7 +36,7 @@ class JourneyValue:
 
 def value_by_weights(
     log: Transitions,
-    choose: Chooser,
+    choices: Choices,
     *,
     discount: float,
     values: ActionValues | None = None,
@@ -54,8 +54,8 @@ def value_by_weights(
     ----------
     log
         Whole journeys with the logged propensities.
-    choose
-        The policy.
+    choices
+        Of the policy, in that log.
     discount
         Of the next step.
     values
@@ -79,8 +79,7 @@ def value_by_weights(
     place = np.full((n, n_steps), -1)
     place[journey, log.step] = np.arange(log.n_steps)
     is_there = place >= 0
-    chosen = choose_by_step(choose, Situation(log.state, log.eligible), log.step)  # (m, K)
-    ratio = chosen[np.arange(log.n_steps), log.action] / log.propensity
+    ratio = choices.now[np.arange(log.n_steps), log.action] / log.propensity
     of_step = np.where(is_there, ratio[place], 1.0)
     weight = of_step.cumprod(axis=1)  # (n, T)
     last = weight[:, -1]
@@ -99,10 +98,8 @@ def value_by_weights(
         per_journey = ((normalised * (reward - centre) + centre) * gone).sum(axis=1)
     else:
         value = values.value(log.state)
-        now = (chosen * value).sum(axis=1)
-        then_there = Situation(log.next_state, log.next_eligible)
-        following = choose_by_step(choose, then_there, log.step)
-        after = (following * values.value(log.next_state)).sum(axis=1)
+        now = (choices.now * value).sum(axis=1)
+        after = (choices.then * values.value(log.next_state)).sum(axis=1)
         then = np.where(log.is_over, 0.0, after)
         surprise = log.reward + discount * then - value[np.arange(log.n_steps), log.action]
         per_journey = now[place[:, 0]] + (

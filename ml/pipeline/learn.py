@@ -14,6 +14,7 @@ from ml.core.logged import LoggedDecisions
 from ml.core.programme import Programme
 from ml.core.rules import LimitRule
 from ml.ope.estimators import contrast_actions
+from ml.pipeline.agent_policy import replace_uplift
 from ml.pipeline.later import estimate_later_effects
 from ml.pipeline.policies import (
     BudgetedPolicy,
@@ -102,14 +103,13 @@ def fit_candidate(
         later_effect=later.per_action,
         guardrails=replace(rails, caution=heads.caution),
     )
-    least = find_least_reward(scorer, snapshot)
     return set_up_policy(
-        replace(scorer, least_reward=least), snapshot, programme=programme, actions=actions
+        limit_offers(scorer, snapshot), snapshot, programme=programme, actions=actions
     )
 
 
-def find_least_reward(scorer: UpliftScorer, snapshot: Snapshot) -> float:
-    """Return the net value effect above which as many get an offer as the log sent at most.
+def limit_offers(scorer: Scorer, snapshot: Snapshot) -> Scorer:
+    """Return a scorer whose least reward lets as many get an offer as the log sent at most.
 
     An offer that costs next to nothing would else go to everybody whom it may help a little, week
     after week, and no decision in the log says what that does to the ones after it.
@@ -117,21 +117,27 @@ def find_least_reward(scorer: UpliftScorer, snapshot: Snapshot) -> float:
     Parameters
     ----------
     scorer
-        Its own least reward is not used.
+        Its own least reward is not used; a rule, which has none, stays as it is.
     snapshot
         The log.
 
     Returns
     -------
-    float
-        Currency per decision; 0 where the scorer sends less anyway.
+    Scorer
+        Its least reward is 0 where it sends less anyway.
     """
-    scorer = replace(scorer, least_reward=0.0)
+    if scorer.uplift is None:
+        return scorer
+    uplift = replace(scorer.uplift, least_reward=0.0)
+    scorer = replace_uplift(scorer, uplift)
     contexts = snapshot.training.contexts
     scores = scorer.score(contexts)
     best = np.where(scores.allowed[:, 1:], scores.reward[:, 1:], 0.0).max(axis=1, initial=0.0)
     share = find_most_offers(snapshot.training)
-    return float(np.quantile(best, 1 - share)) if (best > 0).mean() > share else 0.0
+    if (best > 0).mean() <= share:
+        return scorer
+    least = float(np.quantile(best, 1 - share))
+    return replace_uplift(scorer, replace(uplift, least_reward=least))
 
 
 def fit_lifecycle_rule(
@@ -355,6 +361,6 @@ def list_ensembles(candidate: BudgetedPolicy) -> list[str]:
 
 
 def _heads_of(candidate: BudgetedPolicy) -> UpliftHeads:
-    if not isinstance(candidate.scorer, UpliftScorer):
+    if candidate.scorer.uplift is None:
         raise ContractError(f"a {candidate.kind} policy has no heads to describe")
-    return candidate.scorer.heads
+    return candidate.scorer.uplift.heads

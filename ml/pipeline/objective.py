@@ -8,7 +8,7 @@ from ml.core.logged import LoggedDecisions
 from ml.core.programme import Programme
 from ml.ope.estimators import find_estimator, weigh_decisions
 from ml.pipeline.later import realise_later, take_accounted
-from ml.pipeline.policies import BudgetedPolicy, UpliftScorer
+from ml.pipeline.policies import BudgetedPolicy
 from ml.pipeline.snapshots import Snapshot
 
 REWARDS = ("value", "cost", "net_value")
@@ -98,12 +98,13 @@ def expect_rewards(
         Reward name to matrix; zeros where the candidate has no heads (DR is then IPS).
     """
     shape = (logged.n_decisions, candidate.actions.n_actions)
-    if not isinstance(candidate.scorer, UpliftScorer):
+    uplift = candidate.scorer.uplift
+    if uplift is None:
         return {reward: np.zeros(shape) for reward in REWARDS}
-    effects = candidate.scorer.heads.predict(logged.contexts)
+    effects = uplift.heads.predict(logged.contexts)
     value, cost = effects.expected_value, effects.cost_effect
-    later = candidate.scorer.later_effect
-    return {"value": value, "cost": cost, "net_value": value - cost + later + later_mean}
+    later = uplift.later_effect + later_mean
+    return {"value": value, "cost": cost, "net_value": value - cost + later}
 
 
 def judge_by_dr(

@@ -14,7 +14,7 @@ from ml.core.contexts import Contexts, build_contexts
 from ml.core.errors import BudgetError, ContractError
 from ml.core.policy import FROZEN, explore
 from ml.core.programme import Attribute, Programme
-from ml.uplift.heads import UpliftHeads
+from ml.uplift.heads import Effects, UpliftHeads
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,11 @@ class Scorer(Protocol):
         """Name in reports and in policy.json."""
         ...
 
+    @property
+    def uplift(self) -> "UpliftScorer | None":
+        """Its effects over the learning horizon, None of a rule, which learned none."""
+        ...
+
     def score(self, contexts: Contexts) -> Scores:
         """Return scores of n customers."""
         ...
@@ -69,6 +74,11 @@ class LifecycleRule:
     def kind(self) -> str:
         """Name in reports."""
         return "lifecycle_rule"
+
+    @property
+    def uplift(self) -> None:
+        """None: a rule learned nothing."""
+        return None
 
     def score(self, contexts: Contexts) -> Scores:
         """Score by days of inactivity; days since sign-up where there was no purchase."""
@@ -139,15 +149,50 @@ class UpliftScorer:
         """Name in reports."""
         return "uplift"
 
+    @property
+    def uplift(self) -> "UpliftScorer":
+        """Itself."""
+        return self
+
     def score(self, contexts: Contexts) -> Scores:
         """Score by predicted value effect, less what caution takes off, minus cost effect."""
-        effects, rails = self.heads.predict(contexts), self.guardrails
-        value, own_cost = (
-            order_by_depth(effect, rails.depths, effects.supported)
-            for effect in (effects.value_effect, effects.cost_effect)
+        effects = self.predict(contexts)
+        whole = effects.value_effect + self.later_effect
+        bound = whole - self.guardrails.caution * effects.value_spread
+        return self.weigh_pairs(contexts, effects, whole=whole, bound=bound)
+
+    def predict(self, contexts: Contexts) -> Effects:
+        """Return the heads' effects; where told so, deeper offers' not below shallower ones'."""
+        effects, depths = self.heads.predict(contexts), self.guardrails.depths
+        return replace(
+            effects,
+            value_effect=order_by_depth(effects.value_effect, depths, effects.supported),
+            cost_effect=order_by_depth(effects.cost_effect, depths, effects.supported),
         )
-        bound = value + self.later_effect - rails.caution * effects.value_spread
-        reward = rails.reward(bound, own_cost)
+
+    def weigh_pairs(
+        self, contexts: Contexts, effects: Effects, *, whole: np.ndarray, bound: np.ndarray
+    ) -> Scores:
+        """Return the scores of pairs by what they bring.
+
+        Parameters
+        ----------
+        contexts
+            Of n customers.
+        effects
+            Of ``predict``: over the learning horizon.
+        whole : shape (n, K), currency
+            Value effects with all that comes later, cost of later offers taken off.
+        bound : shape (n, K), currency
+            The same, cautiously: what the budget is spent for.
+
+        Returns
+        -------
+        Scores
+            Pairs that can't pay are pruned.
+        """
+        rails, cost = self.guardrails, effects.cost_effect
+        reward = rails.reward(bound, cost)
         pruned = PrunedPairs(*reward.shape)
         is_odd = contexts.find_odd(self.heads.belief_version, least=rails.least_plausibility)
         # Effects of such customers were hardly seen: they are left to exploration.
@@ -155,15 +200,15 @@ class UpliftScorer:
         prune_by_economics(
             pruned,
             value_bound=bound,
-            value_effect=value + self.later_effect,
-            cost_effect=own_cost,
+            value_effect=whole,
+            cost_effect=cost,
             supported=effects.supported,
             reward=reward,
             least_reward=self.least_reward,
             most_cost_per_value=rails.most_cost_per_value,
         )
-        cost = np.where(effects.supported, own_cost, self.fallback_cost)
-        return Scores(reward, contexts.eligible, pruned, value, cost)
+        cost = np.where(effects.supported, cost, self.fallback_cost)
+        return Scores(reward, contexts.eligible, pruned, effects.value_effect, cost)
 
 
 @dataclass(frozen=True)
@@ -191,7 +236,8 @@ class BudgetedPolicy:
     @property
     def belief_version(self) -> str | None:
         """World model whose beliefs it must be given, None if it needs none."""
-        return self.scorer.heads.belief_version if isinstance(self.scorer, UpliftScorer) else None
+        uplift = self.scorer.uplift
+        return None if uplift is None else uplift.heads.belief_version
 
     def probabilities(self, contexts: Contexts) -> np.ndarray:
         """Return the policy as deployed: cut, pruned, explored; shape (n, K)."""

@@ -1,4 +1,4 @@
-"""Policies as files: JSON and LightGBM text, hashed; no pickle."""
+"""Policies as files: JSON, LightGBM text and safetensors, hashed; no pickle."""
 
 import json
 from dataclasses import asdict
@@ -13,6 +13,7 @@ from ml.core.actions import ActionSet
 from ml.core.errors import ContractError
 from ml.core.hashing import hash_folder
 from ml.core.programme import Attribute
+from ml.pipeline.agent_policy import AgentScorer, StateEncoder
 from ml.pipeline.policies import (
     BudgetedPolicy,
     Guardrails,
@@ -24,7 +25,7 @@ from ml.uplift.head_files import load_heads, save_heads
 
 
 def save_policy(policy: BudgetedPolicy, folder: Path) -> str:
-    """Write a policy as JSON and LightGBM text; no pickle.
+    """Write a policy as JSON, LightGBM text and safetensors; no pickle.
 
     Parameters
     ----------
@@ -40,6 +41,7 @@ def save_policy(policy: BudgetedPolicy, folder: Path) -> str:
     """
     folder.mkdir(parents=True, exist_ok=True)
     scorer: dict[str, Any]
+    uplift = policy.scorer.uplift
     if isinstance(policy.scorer, LifecycleRule):
         scorer = {
             "reactivation_action": policy.scorer.reactivation_action,
@@ -47,14 +49,16 @@ def save_policy(policy: BudgetedPolicy, folder: Path) -> str:
             "mean_value_effect": policy.scorer.mean_value_effect.tolist(),
             "mean_cost_effect": policy.scorer.mean_cost_effect.tolist(),
         }
-    elif isinstance(policy.scorer, UpliftScorer):
-        save_heads(policy.scorer.heads, folder / "heads")
+    elif uplift is not None:
+        save_heads(uplift.heads, folder / "heads")
         scorer = {
-            "fallback_cost": policy.scorer.fallback_cost.tolist(),
-            "later_effect": policy.scorer.later_effect.tolist(),
-            "least_reward": policy.scorer.least_reward,
-            "guardrails": asdict(policy.scorer.guardrails),
+            "fallback_cost": uplift.fallback_cost.tolist(),
+            "later_effect": uplift.later_effect.tolist(),
+            "least_reward": uplift.least_reward,
+            "guardrails": asdict(uplift.guardrails),
         }
+        if isinstance(policy.scorer, AgentScorer):
+            scorer["agent"] = _save_agent(policy.scorer, folder / "agent")
     else:
         raise ContractError(f"a policy of kind '{policy.kind}' cannot be saved")
     actions = {
@@ -113,15 +117,17 @@ def load_policy(folder: Path) -> BudgetedPolicy:
             mean_value_effect=np.array(values["mean_value_effect"]),
             mean_cost_effect=np.array(values["mean_cost_effect"]),
         )
-    elif described["kind"] == "uplift":
+    elif described["kind"] in ("uplift", "agent"):
         rails = values["guardrails"]
-        scorer = UpliftScorer(
+        uplift = UpliftScorer(
             load_heads(folder / "heads"),
             np.array(values["fallback_cost"]),
             np.array(values["later_effect"]),
             values["least_reward"],
             Guardrails(**{**rails, "depths": tuple(map(tuple, rails["depths"]))}),
         )
+        is_agent = described["kind"] == "agent"
+        scorer = _load_agent(values["agent"], uplift, folder / "agent") if is_agent else uplift
     else:
         raise ContractError(f"policy.json has the unknown kind '{described['kind']}'")
     return BudgetedPolicy(
@@ -135,6 +141,36 @@ def load_policy(folder: Path) -> BudgetedPolicy:
         floor=described["floor"],
         cut=_read_cut(described["cut"]),
     )
+
+
+def _save_agent(scorer: AgentScorer, folder: Path) -> dict[str, Any]:
+    """Write an agent's networks; return the rest as JSON takes it."""
+    # Torch takes seconds to import: only where a policy needs it.
+    from ml.control.agent import Agent, save_agent
+
+    if not isinstance(scorer.agent, Agent):
+        raise ContractError("only agents of ml.control can be saved")
+    save_agent(scorer.agent, folder)
+    return {
+        "price": scorer.price,
+        "discount": scorer.discount,
+        "feature_names": scorer.encoder.feature_names,
+        "fill": scorer.encoder.fill.tolist(),
+        "can_lack": scorer.encoder.can_lack.tolist(),
+    }
+
+
+def _load_agent(described: dict[str, Any], uplift: UpliftScorer, folder: Path) -> AgentScorer:
+    """Read what ``_save_agent`` wrote."""
+    from ml.control.agent import load_agent
+
+    encoder = StateEncoder(
+        tuple(described["feature_names"]),
+        np.array(described["fill"]),
+        np.array(described["can_lack"]),
+    )
+    agent = load_agent(folder)
+    return AgentScorer(uplift, agent, encoder, described["price"], described["discount"])
 
 
 def _describe_cut(cut: BudgetCut | LimitedCut) -> dict[str, Any]:

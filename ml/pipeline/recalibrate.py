@@ -7,8 +7,9 @@ import polars as pl
 
 from ml.core.errors import ContractError, SupportError
 from ml.core.programme import Programme
-from ml.pipeline.learn import describe_heads, find_least_reward, set_up_policy
-from ml.pipeline.policies import BudgetedPolicy, UpliftScorer
+from ml.pipeline.agent_policy import replace_uplift
+from ml.pipeline.learn import describe_heads, limit_offers, set_up_policy
+from ml.pipeline.policies import BudgetedPolicy
 from ml.pipeline.snapshots import Snapshot
 from ml.uplift.recalibration import recalibrate_heads
 
@@ -45,7 +46,8 @@ def recalibrate_policy(
     SupportError
         If no recent decision of a training customer has all its propensities.
     """
-    if not isinstance(policy.scorer, UpliftScorer):
+    uplift = policy.scorer.uplift
+    if uplift is None:
         raise ContractError(
             f"a {policy.kind} policy has no heads to recalibrate: run weekly_training"
         )
@@ -60,9 +62,9 @@ def recalibrate_policy(
             "no decision of a training customer has matured since: wait, or go further back"
         )
     progress(f"recalibrating on {training.n_decisions:,} decisions")
-    heads = recalibrate_heads(policy.scorer.heads, training, families=policy.actions.families)
-    scorer = replace(policy.scorer, heads=heads)
-    scorer = replace(scorer, least_reward=find_least_reward(scorer, recent))
+    heads = recalibrate_heads(uplift.heads, training, families=policy.actions.families)
+    scorer = replace_uplift(policy.scorer, replace(uplift, heads=heads))
+    scorer = limit_offers(scorer, recent)
     encoding = replace(programme, attributes=policy.attributes)
     return set_up_policy(scorer, recent, programme=encoding, actions=policy.actions)
 

@@ -18,9 +18,8 @@ from benchmarks.studies.agentic_marketing.policies import (
     rank_inactive,
 )
 from benchmarks.studies.agentic_marketing.reward import ActionModels, fit_action_models
-from ml.control.agent import PAPER, Agent, AgentSettings
-from ml.control.shaping import fit_potential, shape_log
-from ml.control.training import train_offline, train_online
+from ml.control.agent import FROM_LOGS, PAPER, Agent, AgentSettings
+from ml.control.training import train_online, train_shaped
 from ml.core.journeys import (
     Chooser,
     Environment,
@@ -41,17 +40,6 @@ WORLDS = (11, 12, 13, 14)
 N_LOGGED, LOGGED_WEEKS = 12_000, 10
 N_LIVED = 5_000
 SIZES = (1_500, 4_000, 40_000)
-OURS = AgentSettings(
-    hidden=(24,),
-    discount=0.95,
-    learning_rate=1e-3,
-    batch_size=8_192,
-    target_rate=0.02,
-    n_updates=600,
-    n_members=5,
-    pessimism=0.0,
-)
-"""Chosen on worlds 1 and 2 (ADR 0026): noise is the enemy, so large batches and few units."""
 _BONUS, _GOLD = 10.0, TIERS.index("gold")
 _PAPER_CUSTOMERS, _PAPER_EPISODES, _PAPER_UPDATES_PER_STEP = 500, 10, 20
 
@@ -150,18 +138,11 @@ def learn_from(log: Transitions, settings: AgentSettings) -> Learned:
     )
 
 
-def train_shaped(log: Transitions, settings: AgentSettings) -> Agent:
-    """Train on a log shaped by what the log's own policy's journeys are worth."""
-    discount = settings.discount
-    potential = fit_potential(log, discount=discount, price=settings.price)
-    return train_offline(shape_log(log, potential, discount=discount), settings)
-
-
 def learn(seed: int, *, n_logged: int, is_quick: bool) -> Learned:
     """Live a log of random offers in the world, and learn from it."""
     bakery = make_bakery(1_000 + seed, n_logged, n_steps=LOGGED_WEEKS)
     log = live_journeys(bakery, choose_by_experiment, seed=seed)
-    settings = replace(OURS, seed=seed)
+    settings = replace(FROM_LOGS, seed=seed)
     if is_quick:
         settings = replace(settings, n_updates=30, n_members=2, batch_size=512)
     return learn_from(log, settings)

@@ -10,9 +10,7 @@ import torch
 from benchmarks.studies.agentic_marketing.bakery import (
     BUDGET,
     LOGGED_WEEKS,
-    OURS,
     make_bakery,
-    train_shaped,
 )
 from benchmarks.studies.agentic_marketing.policies import (
     choose_at_random,
@@ -22,10 +20,19 @@ from benchmarks.studies.agentic_marketing.policies import (
     rank_inactive,
 )
 from benchmarks.studies.agentic_marketing.reward import fit_action_models
+from ml.control.agent import FROM_LOGS
+from ml.control.training import train_shaped
 from ml.core.errors import SupportError
-from ml.core.journeys import Chooser, Situation, Transitions, choose_evenly, live_journeys
+from ml.core.journeys import (
+    Chooser,
+    Situation,
+    Transitions,
+    choose_evenly,
+    choose_on_log,
+    live_journeys,
+)
 from ml.core.policy import draw_actions
-from ml.ope.fitted import FittedValues, fit_values, grow_trees
+from ml.ope.fitted import FittedValues, fit_values, grow_trees, list_kinds
 from ml.ope.trajectories import value_by_weights
 from ml.pipeline.budgeted_journeys import BudgetedChooser, find_price
 from ml.simulate.config import CHANNELS
@@ -37,6 +44,7 @@ _VALUED_WEEKS = 26
 """Of the log that values: what messages do to opt-outs takes longer than what they do to sales."""
 _LIVED_WEEKS = 52
 """What comes later weighs less than a hundredth."""
+_LEAST_ROWS = 5
 _DECISIONS, _ROBUST_DECISIONS = (1, 2, 3, 4), 3
 
 
@@ -69,7 +77,7 @@ def run_ranking(seed: int, *, is_quick: bool) -> pl.DataFrame:
             (4, n, max(_DECISIONS)),
         )
     )
-    settings = replace(OURS, seed=seed, n_members=2, n_updates=30 if is_quick else 600)
+    settings = replace(FROM_LOGS, seed=seed, n_members=2, n_updates=30 if is_quick else 600)
     costs = fit_action_models(first, first.cost)
     rewards = fit_action_models(first, first.reward)
     price = find_price(first, rewards.predict, costs.value, budget=BUDGET)
@@ -89,12 +97,18 @@ def run_ranking(seed: int, *, is_quick: bool) -> pl.DataFrame:
         "ours": within(agent.find_advantages, budget=BUDGET, price=price).choose,
         "ours_a_third_of_it": within(agent.find_advantages, budget=BUDGET / 3, price=price).choose,
     }
-    trees = grow_trees(second, described=_describe_actions(face), seed=seed)
+    trees = grow_trees(
+        second,
+        described=_describe_actions(face),
+        kinds=list_kinds(face),
+        least_rows=_LEAST_ROWS,
+        seed=seed,
+    )
     lived = make_bakery(seed, n, n_steps=_LIVED_WEEKS)
     begun = lived.begin(seed)
     rows = []
     for name, choose in policies.items():
-        fitted = fit_values(trees, choose, discount=_DISCOUNT, seed=seed)
+        fitted = fit_values(trees, choose_on_log(second, choose), discount=_DISCOUNT, seed=seed)
         start = (choose(begun) * fitted.value(begun.state)).sum(axis=1)
         by_week = _live(lived, choose, seed)
         found = {"fitted": float(start.mean()), "true": float(by_week.sum())}
@@ -113,7 +127,8 @@ def run_ranking(seed: int, *, is_quick: bool) -> pl.DataFrame:
 def _weigh(log: Transitions, choose: Chooser, values: FittedValues | None) -> float:
     """Return the value by weights, NaN where it is refused."""
     try:
-        return value_by_weights(log, choose, discount=_DISCOUNT, values=values).estimate.value
+        choices = choose_on_log(log, choose)
+        return value_by_weights(log, choices, discount=_DISCOUNT, values=values).estimate.value
     except SupportError:
         return float("nan")
 

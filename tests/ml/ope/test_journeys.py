@@ -9,12 +9,20 @@ from oracles.tiers import N_TIERS, evaluate, expect, iterate_values
 from scipy.stats import spearmanr
 
 from ml.core.errors import SupportError
-from ml.core.journeys import Situation, choose_evenly, live_journeys
+from ml.core.journeys import Situation, choose_evenly, choose_on_log, live_journeys
 from ml.ope.fitted import fit_values, grow_trees
 from ml.ope.trajectories import value_by_weights
 
 DISCOUNT = 0.9
 STATES = np.eye(N_TIERS, dtype=np.float32)
+
+
+def fit(log, policy, **settings):
+    return fit_values(grow_trees(log, **settings), choose_on_log(log, policy), discount=DISCOUNT)
+
+
+def weigh(log, policy, values=None):
+    return value_by_weights(log, choose_on_log(log, policy), discount=DISCOUNT, values=values)
 
 
 def always(actions):
@@ -48,7 +56,7 @@ def test_fitted_values_are_the_exact_ones_and_rank_policies(log):
     policies = [np.array(each) for each in np.ndindex(3, 3, 3, 3)][::9]
     exact, found = [], []
     for actions in policies:
-        fitted = fit_values(grow_trees(log), always(actions), discount=DISCOUNT)
+        fitted = fit(log, always(actions))
         values = fitted.value(STATES)
         exact.append(evaluate(actions, DISCOUNT).mean())
         found.append(values[np.arange(N_TIERS), actions].mean())
@@ -61,8 +69,8 @@ def test_fitted_values_are_the_exact_ones_and_rank_policies(log):
 def test_an_action_that_the_log_lacks_is_refused(log):
     held = log.take(log.action < 2)
     with pytest.raises(SupportError, match=r"takes actions \[2\]"):
-        fit_values(grow_trees(held), always([2, 2, 2, 2]), discount=DISCOUNT)
-    fit_values(grow_trees(held), always([1, 1, 0, 0]), discount=DISCOUNT)
+        fit(held, always([2, 2, 2, 2]))
+    fit(held, always([1, 1, 0, 0]))
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +79,7 @@ def ended():
     policy = mixed(iterate_values(DISCOUNT)[1], 0.6)
     table = policy(Situation(STATES, np.ones((N_TIERS, 3), dtype=bool)))
     training = live_journeys(Tiers(3_000, n_steps=3, ends=True), choose_evenly, seed=77)
-    fitted = fit_values(grow_trees(training), policy, discount=DISCOUNT)
+    fitted = fit(training, policy)
     return policy, expect_journeys(table, 3), fitted
 
 
@@ -81,9 +89,7 @@ def test_weights_value_short_journeys_without_bias_and_with_honest_intervals(end
     errors, covered = [], []
     for seed in range(100):
         short = live_journeys(Tiers(800, n_steps=3, ends=True), choose_evenly, seed=seed)
-        found = value_by_weights(
-            short, policy, discount=DISCOUNT, values=fitted if is_robust else None
-        )
+        found = weigh(short, policy, fitted if is_robust else None)
         errors.append((found.estimate.value - truth) / found.estimate.standard_error)
         covered.append(found.estimate.low <= truth <= found.estimate.high)
     assert np.mean(covered) >= 0.9
@@ -93,12 +99,12 @@ def test_weights_value_short_journeys_without_bias_and_with_honest_intervals(end
 def test_doubly_robust_values_vary_less_and_forgive_wrong_values(ended):
     policy, truth, fitted = ended
     short = live_journeys(Tiers(4_000, n_steps=3, ends=True), choose_evenly, seed=1)
-    weighted = value_by_weights(short, policy, discount=DISCOUNT)
-    robust = value_by_weights(short, policy, discount=DISCOUNT, values=fitted)
+    weighted = weigh(short, policy)
+    robust = weigh(short, policy, values=fitted)
     assert robust.estimate.standard_error < weighted.estimate.standard_error
     assert robust.effective == weighted.effective
     wrong = replace(fitted, means=0.3 * fitted.means)
-    still = value_by_weights(short, policy, discount=DISCOUNT, values=wrong)
+    still = weigh(short, policy, values=wrong)
     assert abs(still.estimate.value - truth) < 3 * still.estimate.standard_error
 
 
@@ -116,7 +122,7 @@ def test_journeys_that_end_early_count_as_they_are(share):
         short = live_journeys(
             Tiers(1_500, n_steps=3, ends=True, leaving=leaving), choose_evenly, seed=seed
         )
-        found = value_by_weights(short, policy, discount=DISCOUNT)
+        found = weigh(short, policy)
         errors.append((found.estimate.value - truth) / found.estimate.standard_error)
     assert abs(np.mean(errors)) < 0.5
 
@@ -128,11 +134,11 @@ def test_an_action_that_only_the_beginning_would_take_is_refused_too():
         is_first = now.state[:, :N_TIERS].sum(axis=1) > 0
         return np.eye(3)[np.where(is_first, 2, 0)]
 
-    fit_values(grow_trees(log), begin_deep, discount=DISCOUNT)
+    fit(log, begin_deep)
     with pytest.raises(SupportError, match=r"takes actions \[2\]"):
-        fit_values(grow_trees(log.take(log.action < 2)), begin_deep, discount=DISCOUNT)
+        fit(log.take(log.action < 2), begin_deep)
 
 
 def test_long_journeys_are_refused_by_their_effective_size(log):
     with pytest.raises(SupportError, match="12 decisions leave"):
-        value_by_weights(log, always([2, 1, 1, 0]), discount=DISCOUNT)
+        weigh(log, always([2, 1, 1, 0]))

@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ml.pipeline.learn import find_least_reward
+from ml.pipeline.learn import limit_offers
 from ml.pipeline.snapshots import find_most_offers
 
 
@@ -28,16 +28,16 @@ def test_the_least_reward_lets_as_many_pass_as_the_log_sent(snapshot, candidate)
     sent = find_most_offers(snapshot.training)
     scores = scorer.score(snapshot.training.contexts)
     best = np.where(scores.allowed[:, 1:], scores.reward[:, 1:], 0).max(axis=1)
-    least = find_least_reward(scorer, snapshot)
+    least = limit_offers(scorer, snapshot).least_reward
     passing = (best > least).mean()
     if (best > 0).mean() > sent:
         assert passing == pytest.approx(sent, abs=0.02)
     # A log that hardly sent anything binds for certain.
     few = np.where(np.random.default_rng(1).random(len(best)) < 0.05, snapshot.training.action, 0)
     quiet = replace(snapshot, training=replace(snapshot.training, action=few))
-    least = find_least_reward(scorer, quiet)
-    assert least > 0
-    pruned = replace(scorer, least_reward=least).score(snapshot.training.contexts)
+    limited = limit_offers(scorer, quiet)
+    assert limited.least_reward > 0
+    pruned = limited.score(snapshot.training.contexts)
     assert pruned.allowed[:, 1:].any(axis=1).mean() == pytest.approx(
         find_most_offers(quiet.training), abs=0.02
     )

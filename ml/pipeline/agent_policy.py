@@ -1,0 +1,95 @@
+"""Decide: an agent's policy, whose offers are worth what all decisions that follow make of them."""
+
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+
+from ml.core.contexts import Contexts
+from ml.core.errors import ContractError
+from ml.pipeline.policies import Scorer, Scores, UpliftScorer
+
+
+class Advantages(Protocol):
+    """Something that knows what actions add in the long run, such as ``ml.control.agent.Agent``."""
+
+    def find_advantages(self, state: np.ndarray) -> np.ndarray:
+        """Return what each action adds over no offer, shape (n, K), currency, 0 for no offer."""
+        ...
+
+
+@dataclass(frozen=True)
+class StateEncoder:
+    """How contexts become an agent's states: signed logarithms, and marks of what is unknown.
+
+    ``feature_names`` (d) are those of the contexts, beliefs among them where the heads use some;
+    ``fill``, shape (d,), stands for what is unknown; ``can_lack``, shape (d,), bool, says which
+    features were unknown somewhere: each adds a mark.
+    """
+
+    feature_names: tuple[str, ...]
+    fill: np.ndarray
+    can_lack: np.ndarray
+
+    def encode(self, contexts: Contexts) -> np.ndarray:
+        """Return states, shape (n, F), float32.
+
+        Raises
+        ------
+        ContractError
+            If the contexts have other features.
+        """
+        if contexts.feature_names != self.feature_names:
+            raise ContractError(
+                "the agent was trained on other features: train it anew (make agent), or score "
+                "with the programme that it was trained with"
+            )
+        lacks = np.isnan(contexts.context)
+        filled = np.where(lacks, self.fill, contexts.context)
+        scaled = np.sign(filled) * np.log1p(np.abs(filled))
+        return np.column_stack([scaled, lacks[:, self.can_lack]]).astype(np.float32)
+
+
+def fit_encoder(contexts: Contexts) -> StateEncoder:
+    """Return an encoder for an agent that learns from such contexts: medians fill."""
+    lacks = np.isnan(contexts.context)
+    known = np.where(lacks.all(axis=0), 0.0, contexts.context)
+    return StateEncoder(contexts.feature_names, np.nanmedian(known, axis=0), lacks.any(axis=0))
+
+
+@dataclass(frozen=True)
+class AgentScorer:
+    """Net value per customer and action in the long run, of an agent; the rest is ``uplift``'s.
+
+    Cost, support, guardrails and what the gate expects of a week come from the heads of ``uplift``;
+    what the budget is spent for comes from the agent. It learned under ``price``, reward per unit
+    of cost; tonight's is given back, since the budget itself pays for it. ``discount`` is that of
+    the next decision.
+    """
+
+    uplift: UpliftScorer
+    agent: Advantages
+    encoder: StateEncoder
+    price: float
+    discount: float
+
+    @property
+    def kind(self) -> str:
+        """Name in reports."""
+        return "agent"
+
+    def encode(self, contexts: Contexts) -> np.ndarray:
+        """Return the agent's states, shape (n, F)."""
+        return self.encoder.encode(self.uplift.heads.see(contexts))
+
+    def score(self, contexts: Contexts) -> Scores:
+        """Score by the agent's advantages over no offer, tonight's cost given back at its price."""
+        effects = self.uplift.predict(contexts)
+        advantage = self.agent.find_advantages(self.encode(contexts))
+        whole = advantage + (1 + self.price) * effects.cost_effect
+        return self.uplift.weigh_pairs(contexts, effects, whole=whole, bound=whole)
+
+
+def replace_uplift(scorer: Scorer, uplift: UpliftScorer) -> Scorer:
+    """Return a scorer that learned with another uplift scorer in it, or that one itself."""
+    return replace(scorer, uplift=uplift) if isinstance(scorer, AgentScorer) else uplift
