@@ -34,7 +34,7 @@ STAMP := $(VENV)/.installed
 LIFTLOOP := LIFTLOOP_HOME=$(abspath $(HOME_DIR)) OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m orchestration.commands
 
 .DEFAULT_GOAL := help
-.PHONY: help install nightly approve recalibrate media-mix rollback freeze unfreeze validate restore erase plan-exploration world loop study-gate study-drift study-forward study-pacing study-deciding study-effects study-three-in-one study-media-mix study-agentic-marketing bench test test-slow check fix ui clean
+.PHONY: help install nightly approve recalibrate agent media-mix rollback freeze unfreeze validate restore erase plan-exploration world loop study-gate study-drift study-forward study-pacing study-deciding study-effects study-three-in-one study-media-mix study-agentic-marketing bench test test-slow check fix ui clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -59,6 +59,9 @@ approve: $(STAMP) ## With PROMOTION=approve: promote the proven candidate (HOME_
 
 recalibrate: $(STAMP) ## After a drift: calibrate the champion on recent nights, for the gate (SINCE= HOME_DIR=)
 	@$(LIFTLOOP) recalibrate $(if $(SINCE),--since $(SINCE))
+
+agent: $(STAMP) ## Train an agent that looks beyond the next week, for the gate (HOME_DIR=)
+	@$(LIFTLOOP) agent
 
 media-mix: $(STAMP) ## What bought media and messages add, and how to split their budget (HOME_DIR=)
 	@$(LIFTLOOP) media-mix
@@ -108,7 +111,10 @@ study-effects: $(STAMP) ## Judge selected heads against the truth (SEEDS=20; CAU
 study-three-in-one: $(STAMP) ## The world model against the truth (SEEDS=20 CUSTOMERS=256 PARTS=seeds,large,histories,published QUICK=1)
 	@OMP_NUM_THREADS=1 POLARS_MAX_THREADS=1 $(BIN)/python -W ignore -m benchmarks.studies.three_in_one $(if $(SEEDS),--seeds $(SEEDS)) $(if $(CUSTOMERS),--customers $(CUSTOMERS)) $(if $(PARTS),--parts $(PARTS)) $(if $(QUICK),--quick)
 
-study-media-mix: $(STAMP) ## The media mix against known truths (QUICK=1)
+study-agent: $(STAMP) ## Train an agent that looks beyond the next week, for the gate (HOME_DIR=)
+	@$(LIFTLOOP) agent
+
+media-mix: $(STAMP) ## The media mix against known truths (QUICK=1)
 	@OMP_NUM_THREADS=1 POLARS_MAX_THREADS=1 $(BIN)/python -W ignore -m benchmarks.studies.media_mix $(if $(QUICK),--quick)
 
 study-agentic-marketing: $(STAMP) ## The agentic-marketing document's experiment, the bakery, rankings (SEEDS=5 PARTS= QUICK=1)

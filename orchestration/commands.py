@@ -125,14 +125,14 @@ def run_approve(parsed: argparse.Namespace) -> int:
 
 def run_recalibrate(parsed: argparse.Namespace) -> int:
     """Calibrate the champion on what matured since a drift; the gate decides about it."""
-    settings = read_settings()
-    prepare_home(settings)
     since = str(parsed.since) if parsed.since else ""
-    with hold_home(settings, command="recalibrate"):
-        _run_alone(settings, "recalibration", {"recalibrated_policy": {"config": {"since": since}}})
-        lake = Lake(root=str(settings.lake))
-        night = lake.dates("customer_features")[-1]
-        print("\n" + "\n".join(describe_gate(lake, settings.programme(), night)))
+    _run_for_gate("recalibration", {"recalibrated_policy": {"config": {"since": since}}})
+    return 0
+
+
+def run_agent(parsed: argparse.Namespace) -> int:
+    """Train an agent on what has matured; the gate decides about it."""
+    _run_for_gate("agent_training", {})
     return 0
 
 
@@ -317,6 +317,17 @@ def _run_alone(settings: Settings, job: str, ops: Mapping[str, object]) -> None:
         run_job(instance, job, config={"ops": ops})
 
 
+def _run_for_gate(job: str, ops: Mapping[str, object]) -> None:
+    """Run a job that ends at the gate, and print what the gate decided."""
+    settings = read_settings()
+    prepare_home(settings)
+    with hold_home(settings, command=job):
+        _run_alone(settings, job, ops)
+        lake = Lake(root=str(settings.lake))
+        night = lake.dates("customer_features")[-1]
+        print("\n" + "\n".join(describe_gate(lake, settings.programme(), night)))
+
+
 def _open_source(parsed: argparse.Namespace, settings: Settings) -> Source:
     """Return the asked source; a state folder keeps to the one it began with."""
     marker = settings.home / "source"
@@ -385,6 +396,8 @@ def _build_parser() -> argparse.ArgumentParser:
     mended = commands.add_parser("recalibrate", help="calibrate the champion on recent nights")
     mended.add_argument("--since", type=_parse_date, help="YYYY-MM-DD; default: four weeks")
     mended.set_defaults(run=run_recalibrate)
+    agent = commands.add_parser("agent", help="train an agent that looks beyond the next week")
+    agent.set_defaults(run=run_agent)
     mixed = commands.add_parser("media-mix", help="fit the media mix, recommend a split")
     mixed.add_argument("--draws", type=int, default=800, help="of each of four chains")
     mixed.set_defaults(run=run_media_mix)

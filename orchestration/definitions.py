@@ -5,6 +5,7 @@ Identify -> Learn -> Decide -> Validate -> (tomorrow) Identify
 
 import dagster as dg
 
+from orchestration.assets.agent import agent_policy
 from orchestration.assets.assignment import assignment
 from orchestration.assets.beliefs import beliefs, training_beliefs
 from orchestration.assets.evaluation import champion, policy_evaluation
@@ -22,6 +23,7 @@ from orchestration.assets.recalibration import recalibrated_policy
 from orchestration.assets.uplift import lifecycle_rule, uplift_heads
 from orchestration.jobs import (
     EXECUTOR,
+    agent_training,
     history,
     media_mix_fit,
     nightly,
@@ -61,6 +63,7 @@ defs = dg.Definitions(
         lifecycle_rule,
         uplift_heads,
         recalibrated_policy,
+        agent_policy,
         action_plan,
         learning_settings,
         media_mix,
@@ -80,6 +83,7 @@ defs = dg.Definitions(
         nightly,
         weekly_training,
         recalibration,
+        agent_training,
         settings_search,
         media_mix_fit,
         promotion,

@@ -122,6 +122,23 @@ recalibration = dg.define_asset_job(
     executor_def=EXECUTOR,
 )
 
+agent_training = dg.define_asset_job(
+    "agent_training",
+    selection=dg.AssetSelection.assets(
+        "randomisation_checks",
+        "training_beliefs",
+        "experiment_effects",
+        "agent_policy",
+        "policy_values",
+        "group_values",
+        "budget_curve",
+        "evaluation_record",
+        "champion",
+    ),
+    description="Train an agent that looks beyond the next week; promote it if it's proven.",
+    executor_def=EXECUTOR,
+)
+
 settings_search = dg.define_asset_job(
     "settings_search",
     selection=dg.AssetSelection.assets("learning_settings"),

@@ -84,7 +84,8 @@ class AgentScorer:
 
     def score(self, contexts: Contexts) -> Scores:
         """Score by the agent's advantages over no offer, tonight's cost given back at its price."""
-        effects = self.uplift.predict(contexts)
+        # What an offer brings later may be worth it where nothing is proven of its week.
+        effects = self.uplift.predict(contexts, needs_proof=False)
         advantage = self.agent.find_advantages(self.encode(contexts))
         whole = advantage + (1 + self.price) * effects.cost_effect
         return self.uplift.weigh_pairs(contexts, effects, whole=whole, bound=whole)

@@ -161,9 +161,10 @@ class UpliftScorer:
         bound = whole - self.guardrails.caution * effects.value_spread
         return self.weigh_pairs(contexts, effects, whole=whole, bound=bound)
 
-    def predict(self, contexts: Contexts) -> Effects:
+    def predict(self, contexts: Contexts, *, needs_proof: bool = True) -> Effects:
         """Return the heads' effects; where told so, deeper offers' not below shallower ones'."""
-        effects, depths = self.heads.predict(contexts), self.guardrails.depths
+        effects = self.heads.predict(contexts, needs_proof=needs_proof)
+        depths = self.guardrails.depths
         return replace(
             effects,
             value_effect=order_by_depth(effects.value_effect, depths, effects.supported),

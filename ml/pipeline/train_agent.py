@@ -21,7 +21,7 @@ from ml.pipeline.policies import BudgetedPolicy
 from ml.pipeline.snapshots import Snapshot
 
 _FEWEST_STEPS = 1_000
-_SHORT = 3
+_MOST_DECISIONS = 3
 _LEAST_ROWS = 5
 
 JOURNEYS = {
@@ -30,6 +30,7 @@ JOURNEYS = {
     "robust": pl.Float64,
     "robust_low": pl.Float64,
     "robust_high": pl.Float64,
+    "n_decisions": pl.Int64,
     "effective_journeys": pl.Float64,
     "refusal": pl.String,
 }
@@ -158,8 +159,8 @@ def value_journeys(
 
     A random half of the evaluation customers fits the action values (fitted Q evaluation by trees);
     the other half's first decisions are where journeys begin, and correct them: doubly robust over
-    three decisions, with intervals clustered by customer, refused where too few journeys carry the
-    weights. Values are of journeys without end at the agent's discount.
+    three decisions, or as many fewer as journeys enough carry the weights of, with intervals
+    clustered by customer. Values are of journeys without end at the agent's discount.
 
     Parameters
     ----------
@@ -175,7 +176,8 @@ def value_journeys(
     Returns
     -------
     pl.DataFrame
-        ``JOURNEYS``: currency per customer; null where refused, with the reason.
+        ``JOURNEYS``: currency per customer; null where refused. ``n_decisions`` carry weights,
+        ``refusal`` says why no more do.
     """
     scorer = agent.scorer
     if not isinstance(scorer, AgentScorer):
@@ -187,25 +189,46 @@ def value_journeys(
     random = np.random.default_rng([len(logged.action), 41])
     is_fitting = random.random(int(logged.customer.max(initial=0)) + 1) < 0.5
     is_fitting = is_fitting[steps.customer]
-    is_short = ~is_fitting & (steps.step < _SHORT)
-    discount = scorer.discount
-    rows, trees, refusal = [], None, None
-    try:
-        trees = grow_trees(
-            steps.take(is_fitting),
-            kinds=list_kinds(agent.actions.face_values),
-            least_rows=_LEAST_ROWS,
-        )
-    except SupportError as error:
-        refusal = str(error)
+    trees = grow_trees(
+        steps.take(is_fitting),
+        kinds=list_kinds(agent.actions.face_values),
+        least_rows=_LEAST_ROWS,
+    )
+    rows = []
     for name, policy in policies.items():
-        row: dict[str, object] = {"policy": name, "refusal": refusal}
-        if trees is not None:
-            chosen = policy.probabilities(logged.contexts)
-            choices = Choices(chosen[now], chosen[then])
-            row |= _value_policy(trees, steps, choices, is_fitting, is_short, discount)
-        rows.append(row)
+        chosen = policy.probabilities(logged.contexts)
+        choices = Choices(chosen[now], chosen[then])
+        found = _value_policy(trees, steps, choices, is_fitting, scorer.discount)
+        rows.append({"policy": name, **found})
     return pl.DataFrame(rows, schema=JOURNEYS)
+
+
+def count_sent(logged: LoggedDecisions, policies: Mapping[str, Policy]) -> pl.DataFrame:
+    """Return how many offers of a hundred decisions each policy would send, by lifecycle.
+
+    Parameters
+    ----------
+    logged
+        The decisions.
+    policies
+        Name to policy.
+
+    Returns
+    -------
+    pl.DataFrame
+        lifecycle, and a column per policy.
+    """
+    sent = {
+        name: 100 * (1 - policy.probabilities(logged.contexts)[:, 0])
+        for name, policy in policies.items()
+    }
+    lifecycle = logged.contexts.frame["lifecycle"]
+    return (
+        pl.DataFrame({"lifecycle": lifecycle, **sent})
+        .group_by("lifecycle")
+        .mean()
+        .sort("lifecycle")
+    )
 
 
 def _value_policy(
@@ -213,26 +236,31 @@ def _value_policy(
     steps: Transitions,
     choices: Choices,
     is_fitting: np.ndarray,
-    is_short: np.ndarray,
     discount: float,
 ) -> dict[str, object]:
-    """Return the figures of a row of ``JOURNEYS``."""
-    found: dict[str, object] = {}
+    """Return the figures of a row of ``JOURNEYS``, weights over as many decisions as they bear."""
     try:
         fitted = fit_values(trees, choices.take(is_fitting), discount=discount)
-        begun = is_short & (steps.step == 0)
-        value = (choices.now[begun] * fitted.value(steps.state[begun])).sum(axis=1)
-        found["fitted"] = float(value.mean())
-        robust = value_by_weights(
-            steps.take(is_short), choices.take(is_short), discount=discount, values=fitted
-        )
     except SupportError as error:
-        return {**found, "refusal": str(error)}
-    estimate = robust.estimate
-    return {
-        **found,
-        "robust": estimate.value,
-        "robust_low": estimate.low,
-        "robust_high": estimate.high,
-        "effective_journeys": robust.effective,
-    }
+        return {"refusal": str(error)}
+    begun = ~is_fitting & (steps.step == 0)
+    value = (choices.now[begun] * fitted.value(steps.state[begun])).sum(axis=1)
+    found: dict[str, object] = {"fitted": float(value.mean())}
+    for n_decisions in range(_MOST_DECISIONS, 0, -1):
+        early = ~is_fitting & (steps.step < n_decisions)
+        try:
+            robust = value_by_weights(
+                steps.take(early), choices.take(early), discount=discount, values=fitted
+            )
+        except SupportError as error:
+            found["refusal"] = str(error)
+            continue
+        estimate = robust.estimate
+        return found | {
+            "robust": estimate.value,
+            "robust_low": estimate.low,
+            "robust_high": estimate.high,
+            "n_decisions": n_decisions,
+            "effective_journeys": robust.effective,
+        }
+    return found

@@ -14,7 +14,14 @@ from ml.core.logged import LoggedDecisions
 from ml.uplift.calibration import Calibration, apply_calibrations, prove_means
 from ml.uplift.caution import settle_caution
 from ml.uplift.forest import score_forests
-from ml.uplift.heads import OUTCOMES, LifecycleHead, OutcomeHead, OutcomeModel, UpliftHeads
+from ml.uplift.heads import (
+    OUTCOMES,
+    UNPROVEN,
+    LifecycleHead,
+    OutcomeHead,
+    OutcomeModel,
+    UpliftHeads,
+)
 from ml.uplift.learners import find_learner
 from ml.uplift.report import report_heads
 from ml.uplift.sample import Sample
@@ -361,7 +368,7 @@ def _describe_head(
 ) -> LifecycleHead:
     """Return one lifecycle's head with its mean effects."""
     refusals = tuple(
-        refusal or ("" if proven else "neither its family's ranking nor its mean is proven")
+        refusal or ("" if proven else UNPROVEN)
         for refusal, proven in zip(support.refusals, is_proven, strict=True)
     )
     is_supported = np.array([not refusal for refusal in refusals])

@@ -13,6 +13,7 @@ from ml.uplift.forest import Forest, score_forests
 from ml.uplift.report import HeadReport
 
 OUTCOMES = ("value", "cost")
+UNPROVEN = "neither its family's ranking nor its mean is proven"
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,11 @@ class LifecycleHead:
     def is_supported(self) -> np.ndarray:
         """Which actions have support, shape (K,), bool."""
         return np.array([not refusal for refusal in self.refusals])
+
+    @property
+    def is_logged(self) -> np.ndarray:
+        """Which actions have rows enough, whatever is proven of them, shape (K,), bool."""
+        return np.array([refusal in ("", UNPROVEN) for refusal in self.refusals])
 
 
 @dataclass(frozen=True)
@@ -114,13 +120,16 @@ class UpliftHeads:
         size = sum(name.startswith(BELIEF_UNIT) for name in self.feature_names)
         return contexts.see_belief(self.belief_version, size=size)
 
-    def predict(self, contexts: Contexts) -> Effects:
+    def predict(self, contexts: Contexts, *, needs_proof: bool = True) -> Effects:
         """Predict effects.
 
         Parameters
         ----------
         contexts
             n customers.
+        needs_proof
+            Whether actions of which nothing is proven lack support, or only those without rows:
+            for who has other reasons to send them.
 
         Returns
         -------
@@ -142,7 +151,8 @@ class UpliftHeads:
         lifecycle = contexts.frame["lifecycle"].to_numpy()
         supported = np.zeros((contexts.n_customers, self.n_actions), dtype=bool)
         for head in self.heads:
-            supported[lifecycle == head.lifecycle] = head.is_supported
+            known = head.is_supported if needs_proof else head.is_logged
+            supported[lifecycle == head.lifecycle] = known
         has_head = np.isin(lifecycle, [head.lifecycle for head in self.heads])
         supported[:, 0] = True
         value = self.predict_outcome("value", contexts.context, lifecycle)

@@ -22,26 +22,52 @@ from orchestration.champions import promote
 from orchestration.lake import Lake, describe
 from orchestration.resources import Governance, Mlflow, ProgrammeFile
 
+_JUDGED = [
+    "uplift_heads",
+    "recalibrated_policy",
+    "agent_policy",
+    "lifecycle_rule",
+    "randomisation_checks",
+]
+
 
 @dg.multi_asset(
     specs=[
         dg.AssetSpec(
             "policy_values",
-            deps=["uplift_heads", "recalibrated_policy", "lifecycle_rule", "randomisation_checks"],
+            deps=[
+                "uplift_heads",
+                "recalibrated_policy",
+                "agent_policy",
+                "lifecycle_rule",
+                "randomisation_checks",
+            ],
             description=explain(PolicyValues),
             group_name="validate",
             kinds={"polars"},
         ),
         dg.AssetSpec(
             "budget_curve",
-            deps=["uplift_heads", "recalibrated_policy", "lifecycle_rule", "randomisation_checks"],
+            deps=[
+                "uplift_heads",
+                "recalibrated_policy",
+                "agent_policy",
+                "lifecycle_rule",
+                "randomisation_checks",
+            ],
             description="What candidate and champion are worth at other budgets, as deployed.",
             group_name="validate",
             kinds={"polars"},
         ),
         dg.AssetSpec(
             "evaluation_record",
-            deps=["uplift_heads", "recalibrated_policy", "lifecycle_rule", "randomisation_checks"],
+            deps=[
+                "uplift_heads",
+                "recalibrated_policy",
+                "agent_policy",
+                "lifecycle_rule",
+                "randomisation_checks",
+            ],
             description="The gate's evidence, verdict and reasons, which a promotion presents.",
             group_name="validate",
             kinds={"polars"},

@@ -37,6 +37,7 @@ GROUPS = {
         "lifecycle_rule",
         "uplift_heads",
         "recalibrated_policy",
+        "agent_policy",
         "action_plan",
         "learning_settings",
         "media_mix",
@@ -106,6 +107,7 @@ def test_jobs_and_schedules_are_the_listed_ones():
             "media_mix_fit",
             "promotion",
             "recalibration",
+            "agent_training",
             "rollback",
         )
     }
