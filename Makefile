@@ -93,8 +93,8 @@ loop: $(STAMP) ## Live the loop against oracle, rule, random (NIGHTS=30 WORLD=; 
 study-gate: $(STAMP) ## Judge intervals and the gate by known truths (QUICK=1: a minute)
 	@OMP_NUM_THREADS=1 POLARS_MAX_THREADS=1 $(BIN)/python -W ignore -m benchmarks.studies.gate $(if $(QUICK),--quick)
 
-study-drift: $(STAMP) ## How soon monitoring notices drifts, and its false alarms (SEEDS=50 QUICK=1)
-	@OMP_NUM_THREADS=1 POLARS_MAX_THREADS=1 $(BIN)/python -W ignore -m benchmarks.studies.drift $(if $(SEEDS),--seeds $(SEEDS)) $(if $(QUICK),--quick)
+study-drift: $(STAMP) ## How soon drifts are noticed, what updates mend (SEEDS= PARTS=noticing,updates QUICK=1)
+	@OMP_NUM_THREADS=1 POLARS_MAX_THREADS=1 $(BIN)/python -W ignore -m benchmarks.studies.drift $(if $(SEEDS),--seeds $(SEEDS)) $(if $(PARTS),--parts $(PARTS)) $(if $(QUICK),--quick)
 
 study-pacing: $(STAMP) ## Whether periods pay their budget, undisturbed and shocked (SEEDS=50 QUICK=1)
 	@OMP_NUM_THREADS=1 POLARS_MAX_THREADS=1 $(BIN)/python -W ignore -m benchmarks.studies.pacing $(if $(SEEDS),--seeds $(SEEDS)) $(if $(QUICK),--quick)

@@ -19,7 +19,7 @@ import polars as pl
 from scipy import stats
 
 from benchmarks.studies.nightly_loop.contenders import Contender, NeverSend
-from benchmarks.studies.nightly_loop.living import _live_nights, _warm_up
+from benchmarks.studies.nightly_loop.living import live_nights, warm_up
 from benchmarks.studies.nightly_loop.marts import LoopMarts
 from benchmarks.studies.resuming import keep_seeds, print_line
 from ml.allocation.budget import exploration_cost
@@ -146,7 +146,7 @@ def live_seed(seed: int, n_nights: int, n_customers: int) -> pl.DataFrame:
     config = replace(find_world("bakery"), n_customers=n_customers, seed=seed)
     programme = replace(config.programme, limits=(_CAP,))
     world = World(config)
-    morning, marts, system = _warm_up(world, n_nights=n_nights)
+    morning, marts, system = warm_up(world, n_nights=n_nights)
     snapshot = take_snapshot(system.read_log(), programme=programme, actions=marts.actions)
     uplift = fit_candidate(snapshot, programme=programme, actions=marts.actions)
     rule = fit_lifecycle_rule(snapshot, programme=programme, actions=marts.actions)
@@ -161,7 +161,7 @@ def live_seed(seed: int, n_nights: int, n_customers: int) -> pl.DataFrame:
     ]
 
     def live(contender: Contender) -> pl.DataFrame:
-        return _live_nights(world, contender, morning, marts.branch(), n_nights=n_nights)
+        return live_nights(world, contender, morning, marts.branch(), n_nights=n_nights)
 
     never = float(live(NeverSend())["net_value"].to_numpy().sum())
     rows = []

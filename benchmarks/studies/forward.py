@@ -15,7 +15,7 @@ import polars as pl
 from scipy import stats
 
 from benchmarks.studies.nightly_loop.contenders import NeverSend
-from benchmarks.studies.nightly_loop.living import _live_nights, _warm_up
+from benchmarks.studies.nightly_loop.living import live_nights, warm_up
 from benchmarks.studies.nightly_loop.marts import LoopMarts
 from benchmarks.studies.resuming import keep_seeds, print_line
 from ml.core.contexts import Contexts, build_contexts
@@ -122,16 +122,16 @@ def live_seed(seed: int, n_nights: int, n_customers: int) -> pl.DataFrame:
     """
     config = replace(find_world("bakery"), n_customers=n_customers, seed=seed)
     world = World(config)
-    morning, marts, system = _warm_up(world, n_nights=n_nights)
+    morning, marts, system = warm_up(world, n_nights=n_nights)
     snapshot = take_snapshot(system.read_log(), programme=config.programme, actions=marts.actions)
     uplift = fit_candidate(snapshot, programme=config.programme, actions=marts.actions)
     policies = _make_policies(snapshot, marts, config.programme, uplift)
     valued = _value(snapshot, policies, uplift)
-    never = _live_nights(world, NeverSend(), morning, marts.branch(), n_nights=n_nights)
+    never = live_nights(world, NeverSend(), morning, marts.branch(), n_nights=n_nights)
     rows = []
     for name, policy in policies.items():
         living = _Living(name, policy, config.programme)
-        lived = _live_nights(world, living, morning, marts.branch(), n_nights=n_nights)
+        lived = live_nights(world, living, morning, marts.branch(), n_nights=n_nights)
         n_decided = float(lived["budget"].to_numpy().sum()) / config.budget_per_decision
         gain = float(lived["net_value"].to_numpy().sum() - never["net_value"].to_numpy().sum())
         rows.append({"policy": name, **valued[name], "lived": gain / n_decided})

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from benchmarks.studies.nightly_loop.living import _warm_up
+from benchmarks.studies.nightly_loop.living import warm_up
 from benchmarks.studies.nightly_loop.marts import LoopMarts
 from benchmarks.studies.resuming import keep_seeds, print_line
 from ml.core.programme import Programme
@@ -89,7 +89,7 @@ def live_seed(seed: int, n_customers: int, shocks: list[str]) -> pl.DataFrame:
     policy = _fit_policy(n_customers)
     calm = replace(_configure(n_customers), seed=seed)
     world = World(calm)
-    morning, marts, system = _warm_up(world, n_nights=PERIOD)
+    morning, marts, system = warm_up(world, n_nights=PERIOD)
     programme = replace(
         calm.programme,
         pacing=Pacing(
@@ -127,7 +127,7 @@ def _fit_policy(n_customers: int) -> BudgetedPolicy:
     Of few forests: it is scored thousands of times, and what paces it doesn't depend on them.
     """
     config = replace(_configure(n_customers), seed=_FITTED_ON)
-    _, marts, system = _warm_up(World(config), n_nights=1)
+    _, marts, system = warm_up(World(config), n_nights=1)
     snapshot = take_snapshot(system.read_log(), programme=config.programme, actions=marts.actions)
     few = LearningSettings(
         n_members=2, value_learners=("residual",), cost_learners=("s_learner",), n_threads=1

@@ -1,6 +1,7 @@
 """Who decides the nights: the system, and what it is measured against."""
 
 import copy
+import time
 from dataclasses import dataclass
 from datetime import date
 from typing import Protocol
@@ -15,9 +16,12 @@ from ml.core.hashing import hash_uniform
 from ml.pipeline.decide import Challenger, Night, decide_night, to_contract
 from ml.pipeline.identify import check_randomisation, is_randomisation_sound
 from ml.pipeline.learn import fit_candidate, fit_lifecycle_rule
+from ml.pipeline.monitor import WINDOW_DAYS
 from ml.pipeline.online import judge_arms
 from ml.pipeline.policies import BudgetedPolicy
-from ml.pipeline.snapshots import take_snapshot
+from ml.pipeline.recalibrate import recalibrate_policy
+from ml.pipeline.snapshots import Snapshot, take_snapshot
+from ml.pipeline.updates import RECALIBRATION, TRAINING, Update
 from ml.pipeline.validate import evaluate_candidate
 from ml.simulate.dynamics import eligible_actions
 from ml.simulate.truth import compute_truth
@@ -110,13 +114,33 @@ class FixedPolicy:
         return decide_by(self._policy, self.name, features, world, state, marts.actions)
 
 
+class Updater(Protocol):
+    """Chooses when the system learns anew."""
+
+    def choose(self, system: "System", world: World, state: WorldState, marts: LoopMarts) -> Update:
+        """Return what to run before the night is decided."""
+        ...
+
+
+class Weekly:
+    """Trains every week."""
+
+    def choose(self, system: "System", world: World, state: WorldState, marts: LoopMarts) -> Update:
+        """Return a training a week after the last gate."""
+        is_due = state.day - system.gates[-1].night >= TRAINING_DAYS
+        return Update(TRAINING if is_due else None, "a week has passed")
+
+
 class System:
-    """The pipeline itself: trains weekly on its log, promotes what the gate lets through."""
+    """The pipeline itself: learns on its log, promotes what the gate lets through.
 
-    name = "system"
+    ``updates`` holds the jobs that ran and their seconds of the processor.
+    """
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, name: str = "system") -> None:
+        self.name = name
         self._world, self._programme = world, world.config.programme
+        self.updater: Updater = Weekly()
         self.champion: BudgetedPolicy | None = None
         self.candidate: BudgetedPolicy | None = None
         self.rule: BudgetedPolicy | None = None
@@ -125,15 +149,17 @@ class System:
         self._accounted: pl.DataFrame | None = None
         self._awaiting: dict[int, tuple[pl.DataFrame, pl.DataFrame]] = {}
         self._version, self._versions = 0, 0
-        self._arms: list[pl.DataFrame] = []
+        self.arms: list[pl.DataFrame] = []
+        self.judged_on: Snapshot | None = None
+        self.updates: list[tuple[str, float]] = []
         self._replaced: Challenger | None = None
         self._is_compared = False
 
     def branch(self) -> "System":
         """Return a copy whose future is its own."""
         other = copy.copy(self)
-        other.gates, other._log, other._arms = list(self.gates), list(self._log), list(self._arms)
-        other._awaiting = dict(self._awaiting)
+        other.gates, other._log, other.arms = list(self.gates), list(self._log), list(self.arms)
+        other._awaiting, other.updates = dict(self._awaiting), list(self.updates)
         return other
 
     def remember(self, decisions: pl.DataFrame, features: pl.DataFrame, day: int) -> None:
@@ -164,11 +190,30 @@ class System:
         """Fit a candidate on what had matured before the night and let the gate decide."""
         programme, actions = self._programme, marts.actions
         snapshot = take_snapshot(self.read_log(), programme=programme, actions=actions)
-        checks = check_randomisation(snapshot.everything, actions=actions, programme=programme)
         if self.champion is None:
             self.rule = fit_lifecycle_rule(snapshot, programme=programme, actions=actions)
             self.champion, self._version, self._versions = self.rule, 1, 1
-        candidate = fit_candidate(snapshot, programme=programme, actions=actions)
+        self._judge(fit_candidate(snapshot, programme=programme, actions=actions), snapshot, night)
+
+    def recalibrate(self, night: int, marts: LoopMarts) -> None:
+        """Calibrate the champion on the newest weeks that matured; the gate decides on them."""
+        if self.champion is None:
+            raise AssertionError("training sets a champion")
+        programme, actions = self._programme, marts.actions
+        since = self._world.date_of(night - programme.matured_after_days - WINDOW_DAYS)
+        recent = self.read_log().filter(pl.col("decision_date") >= since)
+        snapshot = take_snapshot(recent, programme=programme, actions=actions)
+        mended = recalibrate_policy(self.champion, snapshot, programme=programme)
+        self._judge(mended, snapshot, night)
+
+    def _judge(self, candidate: BudgetedPolicy, snapshot: Snapshot, night: int) -> None:
+        """Let the gate decide about a candidate."""
+        programme = self._programme
+        if self.champion is None:
+            raise AssertionError("training sets a champion")
+        checks = check_randomisation(
+            snapshot.everything, actions=candidate.actions, programme=programme
+        )
         self.candidate = candidate
         self._versions += 1
         record = evaluate_candidate(
@@ -191,6 +236,7 @@ class System:
             self._replaced = Challenger(self.champion, str(self._version))
             self._is_compared = False
             self.champion, self._version = candidate, self._versions
+            self.judged_on = snapshot
 
     def _count_gates(self) -> int:
         """Return how many gates the present champion has met."""
@@ -198,9 +244,15 @@ class System:
         return len(self.gates) - (passed[-1] if passed else 0)
 
     def decide(self, world: World, state: WorldState, marts: LoopMarts) -> pl.DataFrame:
-        """Train if a week has passed, then decide the night."""
-        if not self.gates or state.day - self.gates[-1].night >= TRAINING_DAYS:
+        """Update if it is due, then decide the night."""
+        if not self.gates:
             self.train(state.day, marts)
+        job = self.updater.choose(self, world, state, marts).job
+        if job is not None:
+            started = time.process_time()
+            update = self.recalibrate if job == RECALIBRATION else self.train
+            update(state.day, marts)
+            self.updates.append((job, time.process_time() - started))
         if self.champion is None:
             raise AssertionError("training sets a champion")
         self._validate_online(world.date_of(state.day))
@@ -214,7 +266,7 @@ class System:
             marts.actions,
             challenger=self._find_challenger(),
         )
-        self._arms.append(night.assignments)
+        self.arms.append(night.assignments)
         decisions = to_contract(night.assignments, self._programme)
         self.remember(decisions, features, state.day)
         self.mature(marts, state.day)
@@ -231,12 +283,12 @@ class System:
     def _validate_online(self, night: date) -> None:
         """Judge the champion's arm by what has matured; take the champion back if it harms."""
         challenger = self._find_challenger()
-        if challenger is None or not self._arms:
+        if challenger is None or not self.arms:
             return
         pair = (pl.col("policy_version") == str(self._version)) & (
             pl.col("challenger_version") == challenger.version
         )
-        arms = pl.concat(self._arms).filter(pair)
+        arms = pl.concat(self.arms).filter(pair)
         outcomes = pl.concat(self._log, how="diagonal").select(
             "decision_id", (pl.col("value") - pl.col("cost")).alias("net_value")
         )

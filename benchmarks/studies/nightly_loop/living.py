@@ -63,21 +63,21 @@ def live(
         Money per night of all customers.
     """
     world = World(config)
-    morning, marts, system = _warm_up(world, n_nights=n_nights)
+    morning, marts, system = warm_up(world, n_nights=n_nights)
     progress(f"seed {config.seed}: warm start lived")
     system.train(morning.day, marts)
     progress(f"seed {config.seed}: trained, {system.gates[-1]}")
     learner = system.branch()
     contenders = _gather(system, learner if replayed is None else Replay(replayed))
     frames = [
-        _live_nights(world, contender, morning, marts.branch(), n_nights=n_nights)
+        live_nights(world, contender, morning, marts.branch(), n_nights=n_nights)
         for contender in contenders
     ]
     nights = pl.concat(frames).with_columns(pl.lit(config.seed).alias("seed"))
     if replayed is None:
         return Life(nights, learner.gates)
     shadow = Shadow(learner, replayed)
-    _live_nights(world, shadow, morning, marts.branch(), n_nights=n_nights)
+    live_nights(world, shadow, morning, marts.branch(), n_nights=n_nights)
     return Life(nights, learner.gates, shadow.n_compared, shadow.n_differing)
 
 
@@ -95,7 +95,7 @@ def _gather(system: System, learner: Contender) -> list[Contender]:
     ]
 
 
-def _warm_up(world: World, *, n_nights: int) -> tuple[WorldState, LoopMarts, System]:
+def warm_up(world: World, *, n_nights: int) -> tuple[WorldState, LoopMarts, System]:
     """Live burn-in and experiment; return the first decided night's morning."""
     config = world.config
     n_days = config.warm_start_days + n_nights + _SETTLING
@@ -115,7 +115,7 @@ def _warm_up(world: World, *, n_nights: int) -> tuple[WorldState, LoopMarts, Sys
     return state, marts, system
 
 
-def _live_nights(
+def live_nights(
     world: World, contender: Contender, state: WorldState, marts: LoopMarts, *, n_nights: int
 ) -> pl.DataFrame:
     """Live a contender's nights, and some days without decisions so that costs settle."""

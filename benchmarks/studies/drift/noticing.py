@@ -1,24 +1,19 @@
 """How soon monitoring notices a drift, how often it cries wolf, and what recalibration mends.
 
-python -m benchmarks.studies.drift. Every seed's bakery is lived up to its first training once, then
+Every seed's bakery is lived up to its first training once, then
 60 nights as it is and under each drift, which begins ten nights in (lost propensities: in the
 experiment). The policy that the training fitted decides them all, proven or not, so that nothing
 but the drift changes. In the end it is recalibrated on the newest 28 nights that matured, and the
-true effects of the last night are regressed on what it predicted before and after. Finished seeds
-are kept and not lived again.
+true effects of the last night are regressed on what it predicted before and after.
 """
 
-import argparse
-import time
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import polars as pl
 
-from benchmarks.studies.nightly_loop.living import _warm_up
+from benchmarks.studies.nightly_loop.living import warm_up
 from benchmarks.studies.nightly_loop.marts import LoopMarts
-from benchmarks.studies.resuming import keep_seeds, print_line
 from ml.core.contexts import build_contexts
 from ml.core.schemas import AssignmentTable
 from ml.pipeline.decide import decide_night, to_contract
@@ -36,28 +31,11 @@ _WEEK = 7
 _EXPERIMENT_DAYS = 8
 STATED_NIGHTS = {"costs": 2, "tastes": 14, "wear_out": 30, "propensities": 2}
 """Nights within which a drift is to be alarmed; eight of them are an outcome's maturing."""
-_EMPTY = AssignmentTable.create_empty().with_columns(
+NOTHING = AssignmentTable.create_empty().with_columns(
     visits=pl.lit(0, dtype=pl.Int64),
     value=pl.lit(0.0),
     cost=pl.lit(0.0),
 )
-
-
-def main() -> int:
-    """Run the study, print its table and its line."""
-    parsed = _parse()
-    started = time.monotonic()
-    n_seeds, n_nights, n_customers = (1, 24, 3_000) if parsed.quick else (parsed.seeds, 60, 12_000)
-    lived = keep_seeds(
-        parsed.out,
-        f"{n_customers}-{n_nights}",
-        range(parsed.first_seed, parsed.first_seed + n_seeds),
-        partial(live_seed, n_nights=n_nights, n_customers=n_customers),
-    )
-    figures = _report(lived, n_nights=n_nights)
-    print(f"\n{time.monotonic() - started:.0f} s")
-    print_line(figures)
-    return 0
 
 
 def live_seed(seed: int, n_nights: int, n_customers: int) -> pl.DataFrame:
@@ -79,7 +57,7 @@ def live_seed(seed: int, n_nights: int, n_customers: int) -> pl.DataFrame:
         row of kind 'alarm' per alarm, 'slope' per outcome and stage of calibration.
     """
     calm = replace(find_world("bakery"), n_customers=n_customers, seed=seed)
-    morning, marts, system = _warm_up(World(calm), n_nights=n_nights)
+    morning, marts, system = warm_up(World(calm), n_nights=n_nights)
     system.train(morning.day, marts)
     policy = system.candidate
     if policy is None:
@@ -133,8 +111,8 @@ def _watch_nights(
         assignments = to_contract(night, programme)
         signals = monitor_night(
             Watched(
-                delivered=decided.get(day - 1, _EMPTY),
-                matured=pl.concat([_EMPTY, *matured], how="diagonal"),
+                delivered=decided.get(day - 1, NOTHING),
+                matured=pl.concat([NOTHING, *matured], how="diagonal"),
                 this_week=_gather(due, day),
                 last_week=_gather(due, day - _WEEK),
                 reference=reference,
@@ -214,9 +192,9 @@ def _watch_experiment(config: WorldConfig) -> pl.DataFrame:
         signals = monitor_night(
             Watched(
                 delivered=decisions,
-                matured=_EMPTY,
-                this_week=_EMPTY,
-                last_week=_EMPTY,
+                matured=NOTHING,
+                this_week=NOTHING,
+                last_week=NOTHING,
                 reference=None,
                 catalogue=world.actions,
                 fitted=None,
@@ -242,10 +220,10 @@ def _note_alarms(signals: pl.DataFrame, since: int) -> pl.DataFrame:
 def _gather(due: dict[int, pl.DataFrame], day: int) -> pl.DataFrame:
     """Return the features of the customers due in the week up to a day."""
     week = [due[each] for each in range(day - _WEEK + 1, day + 1) if each in due]
-    return pl.concat(week) if week else _EMPTY
+    return pl.concat(week) if week else NOTHING
 
 
-def _report(lived: pl.DataFrame, *, n_nights: int) -> dict[str, float]:
+def report_noticing(lived: pl.DataFrame, *, n_nights: int) -> dict[str, float]:
     """Print how soon each drift was noticed and what was mended; return the line's figures."""
     n_seeds = lived["seed"].n_unique()
     # The night that an alarm begins counts, not those that it lasts.
@@ -295,16 +273,3 @@ def _report(lived: pl.DataFrame, *, n_nights: int) -> dict[str, float]:
                 figures[f"{drift}_{outcome}_slope_{stage}"] = row["median"]
             print(f"{drift:<12}{outcome:<9}" + "".join(f"{cell:>22}" for cell in cells))
     return figures
-
-
-def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="drift", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=50)
-    parser.add_argument("--first-seed", type=int, default=1)
-    parser.add_argument("--quick", action="store_true", help="a minute: one small life, 24 nights")
-    parser.add_argument("--out", default=".liftloop-drift", help="folder of what is kept")
-    return parser.parse_args()
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

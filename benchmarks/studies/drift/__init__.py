@@ -1,0 +1,1 @@
+"""Drifts: noticed how soon, and mended how."""
