@@ -9,12 +9,14 @@ from importlib.util import find_spec
 import dagster as dg
 
 from ml.core.errors import LiftloopError
+from ml.pipeline.updates import TRAINING
 from orchestration.begun import BegunNight
 from orchestration.catch_up import find_missing_nights, find_unbuilt_nights, forget_builds
 from orchestration.lake import Lake
 from orchestration.run_jobs import clear_lost_runs, run_job
 from orchestration.settings import Settings
 from orchestration.summary import summarise_night
+from orchestration.updates import find_update
 
 TRAINING_DAYS = 7
 
@@ -107,18 +109,19 @@ def _catch_up(instance: dg.DagsterInstance, settings: Settings, *, before: date)
 def _train_if_due(
     instance: dg.DagsterInstance, lake: Lake, settings: Settings, night: date
 ) -> None:
-    """Train, or act on a record that a killed run left.
+    """Train or recalibrate, or act on a record that a killed run left.
 
     A failure leaves the champion, and the night goes on with it.
     """
     records = lake.dates("evaluation_record")
     is_pending = bool(records) and not lake.has("promotions", records[-1])
-    if not is_pending and not _is_training_due(lake, settings, night):
+    job = "promotion" if is_pending else _find_due(lake, settings, night)
+    if job is None:
         return
-    if not is_pending:
+    if job == TRAINING:
         _train_world_model(instance, settings)
     try:
-        run_job(instance, "promotion" if is_pending else "weekly_training")
+        run_job(instance, job)
     except LiftloopError as error:
         print(f"  training did not end ({error}); the night goes on with what there is")
 
@@ -137,12 +140,18 @@ def _train_world_model(instance: dg.DagsterInstance, settings: Settings) -> None
         print(f"  the world model did not end ({error}); heads go on without a new one")
 
 
-def _is_training_due(lake: Lake, settings: Settings, night: date) -> bool:
-    """Return whether a week has passed since the last gate, and there is something to learn."""
+def _find_due(lake: Lake, settings: Settings, night: date) -> str | None:
+    """Return the job by which to learn: a week after the last gate, or by the rule; None: none."""
     records = lake.dates("evaluation_record")
+    if records and settings.updates == "rule":
+        due = settings.programme().matured_after_days
+        update = find_update(lake, night=night, matured_after_days=due)
+        print(f"  {update.job or 'no update'}: {update.reason}")
+        return update.job
     if records:
-        return (night - records[-1]).days > TRAINING_DAYS
+        return TRAINING if (night - records[-1]).days > TRAINING_DAYS else None
     decided = [
         day for day in lake.dates("logged_decisions") if lake.read("logged_decisions", day).height
     ]
-    return bool(decided) and (night - decided[0]).days > settings.programme().matured_after_days
+    matured = decided and (night - decided[0]).days > settings.programme().matured_after_days
+    return TRAINING if matured else None

@@ -19,6 +19,7 @@ DBT_PROJECT = REPOSITORY / "dbt_project"
 DBT_EXECUTABLE = Path(sys.executable).with_name("dbt")
 
 PROMOTIONS = ("auto", "approve", "shadow")
+UPDATES = ("weekly", "rule")
 PROMOTION_FILE = "promotion.txt"
 _DAGSTER_YAML = """\
 # Written by liftloop for the embedded default: SQLite storage, one slot a pool.
@@ -45,6 +46,7 @@ class Settings:
     baked_manifest: Path | None
     promotion: str
     has_world_model: bool
+    updates: str
 
     @property
     def landing(self) -> Path:
@@ -133,7 +135,8 @@ def read_settings() -> Settings:
     MLFLOW_TRACKING_URI a server instead of the embedded SQLite file; LIFTLOOP_SCHEDULES=on starts
     schedules and sensor with the daemon; LIFTLOOP_EXECUTOR=multiprocess gives every step a process
     of its own; LIFTLOOP_WORLD_MODEL=off trains no world model, so that heads use raw features and a
-    night takes less time; LIFTLOOP_DBT_MANIFEST names a manifest baked into an
+    night takes less time; LIFTLOOP_UPDATES=rule trains and recalibrates by drift and new evidence
+    instead of every week; LIFTLOOP_DBT_MANIFEST names a manifest baked into an
     image; PROMOTION=auto promotes what the gate passes, approve waits for ``make approve``, shadow
     promotes nothing. The folder keeps it: without PROMOTION, a command or the user interface goes
     by what was said last.
@@ -141,12 +144,15 @@ def read_settings() -> Settings:
     Raises
     ------
     ContractError
-        If PROMOTION is none of these.
+        If PROMOTION or LIFTLOOP_UPDATES is none of these.
     """
     home = Path(os.environ.get("LIFTLOOP_HOME") or REPOSITORY / ".liftloop").resolve()
     promotion = os.environ.get("PROMOTION") or _read_promotion(home / PROMOTION_FILE)
     if promotion not in PROMOTIONS:
         raise ContractError(f"PROMOTION={promotion}: write {', '.join(PROMOTIONS)}")
+    updates = os.environ.get("LIFTLOOP_UPDATES", UPDATES[0])
+    if updates not in UPDATES:
+        raise ContractError(f"LIFTLOOP_UPDATES={updates}: write {' or '.join(UPDATES)}")
     embedded = f"sqlite:///{home / 'mlflow' / 'mlflow.db'}"
     return Settings(
         home=home,
@@ -155,6 +161,7 @@ def read_settings() -> Settings:
         baked_manifest=Path(baked) if (baked := os.environ.get("LIFTLOOP_DBT_MANIFEST")) else None,
         is_multiprocess=os.environ.get("LIFTLOOP_EXECUTOR", "in_process") == "multiprocess",
         promotion=promotion,
+        updates=updates,
         has_world_model=os.environ.get("LIFTLOOP_WORLD_MODEL", "on") == "on",
         has_schedules_on=os.environ.get("LIFTLOOP_SCHEDULES", "off") == "on",
     )

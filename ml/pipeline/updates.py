@@ -19,7 +19,7 @@ class Update(NamedTuple):
     reason: str
 
 
-def measure_information(log: pl.DataFrame, *, control: str) -> float:
+def measure_information(log: pl.LazyFrame, *, control: str) -> float:
     """Return what a log tells of offers against none, in decisions of no variance otherwise.
 
     The sum over decisions of p (1 - p), p the propensity of no offer: the precision of an effect
@@ -38,9 +38,10 @@ def measure_information(log: pl.DataFrame, *, control: str) -> float:
     float
         At most a quarter of the decisions.
     """
-    place = pl.col("eligible_actions").list.eval(pl.element() == control).list.arg_max()
-    chance = pl.col("eligible_propensities").list.get(place, null_on_oob=True)
-    told = log.select((chance * (1 - chance)).sum())
+    names, chances = pl.col("eligible_actions"), pl.col("eligible_propensities")
+    place = names.list.eval(pl.element() == control).list.arg_max()
+    chance = pl.when(names.list.contains(control)).then(chances.list.get(place, null_on_oob=True))
+    told = log.select((chance * (1 - chance)).sum()).collect(engine="streaming")
     return float(told.item() or 0.0)
 
 

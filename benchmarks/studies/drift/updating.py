@@ -45,7 +45,7 @@ class Rule:
         """Return what the rule says."""
         control = marts.actions.action_ids[0]
         log = system.read_log()
-        information = measure_information(log, control=control)
+        information = measure_information(log.lazy(), control=control)
         if self._learned_from is None:
             self._learned_from = information
         update = choose_update(
