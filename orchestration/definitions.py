@@ -42,7 +42,7 @@ from orchestration.schedules import (
     settings_search_schedule,
     weekly_training_schedule,
 )
-from orchestration.sensors import landing_files
+from orchestration.sensors import landing_files, update_rule
 from orchestration.settings import prepare_home, read_settings
 
 settings = read_settings()
@@ -95,7 +95,7 @@ defs = dg.Definitions(
         media_mix_schedule,
         settings_search_schedule,
     ],
-    sensors=[landing_files],
+    sensors=[landing_files, update_rule],
     resources=build_resources(settings),
     executor=EXECUTOR,
     loggers={"console": dg.colored_console_logger, "progress": progress_logger},

@@ -26,7 +26,12 @@ weekly_training_schedule = dg.ScheduleDefinition(
     job=weekly_training,
     cron_schedule="30 3 * * 1",
     execution_timezone="UTC",
-    default_status=SCHEDULES_STATUS,
+    # By the rule of drift and evidence, the sensor update_rule starts it instead.
+    default_status=(
+        SCHEDULES_STATUS
+        if read_settings().updates == "weekly"
+        else dg.DefaultScheduleStatus.STOPPED
+    ),
 )
 settings_search_schedule = dg.ScheduleDefinition(
     name="settings_search_schedule",

@@ -1,17 +1,18 @@
-"""Sensors: a delivery that has arrived starts its night.
+"""Sensors: a delivery that has arrived starts its night; the rule of updates starts a job.
 
 Reads: landing, lake. Writes: run requests.
 """
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
-from orchestration.jobs import nightly
+from orchestration.jobs import nightly, recalibration, weekly_training
 from orchestration.lake import Lake
-from orchestration.resources import Landing
+from orchestration.resources import Landing, ProgrammeFile
 from orchestration.settings import read_settings
+from orchestration.updates import find_update
 
 _QUIET_SECONDS = 120
 
@@ -49,4 +50,33 @@ def landing_files(
         return
     yield dg.RunRequest(
         run_key=f"{waiting[0]}:{int(newest)}:{len(files)}", partition_key=str(waiting[0])
+    )
+
+
+@dg.sensor(
+    jobs=[weekly_training, recalibration],
+    minimum_interval_seconds=1800,
+    default_status=(
+        dg.DefaultSensorStatus.RUNNING
+        if read_settings().has_schedules_on and read_settings().updates == "rule"
+        else dg.DefaultSensorStatus.STOPPED
+    ),
+)
+def update_rule(
+    context: dg.SensorEvaluationContext, lake: Lake, programme: ProgrammeFile
+) -> Iterator[dg.RunRequest | dg.SkipReason]:
+    """Start the training or recalibration that drift or new evidence asks for, once a night."""
+    sealed = lake.dates("assignment_table")
+    if not sealed or not lake.dates("evaluation_record"):
+        yield dg.SkipReason("nothing was learned yet: run weekly_training by hand")
+        return
+    night = sealed[-1] + timedelta(days=1)
+    update = find_update(lake, night=night, matured_after_days=programme.read().matured_after_days)
+    if update.job is None:
+        yield dg.SkipReason(update.reason)
+        return
+    yield dg.RunRequest(
+        run_key=f"{update.job}:{night}",
+        job_name=update.job,
+        tags={"liftloop/reason": update.reason},
     )

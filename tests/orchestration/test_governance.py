@@ -1,6 +1,7 @@
 """Who decides, and who stops it: promotion modes, rollback, demotion, freeze."""
 
 import json
+from dataclasses import replace
 from datetime import date, timedelta
 
 import dagster as dg
@@ -9,6 +10,7 @@ import pytest
 from conftest import run_liftloop, run_night
 from known_log import ACTIONS, PROGRAMME, make_rows
 
+from ml.core.contexts import build_contexts, join_beliefs
 from ml.core.errors import PromotionError
 from ml.core.schemas import EvaluationRecord
 from ml.pipeline.learn import fit_lifecycle_rule
@@ -334,6 +336,28 @@ def test_a_recalibrated_champion_is_a_candidate_like_any_other(home_copy):
     assert record["judged_since"] >= date(2026, 2, 2)
     # The gate that made it champion was met by another: for this champion it is the first one.
     assert (record["champion_version"], record["gate_number"]) == (before.version, 1)
+
+
+def test_an_agent_is_a_candidate_like_any_other(home_copy):
+    lake = Lake(root=str(home_copy / "lake"))
+    before = _open_registry(home_copy).load_champion()
+    printed = run_liftloop(home_copy, "agent")
+    assert "agent_policy: done" in printed
+    record = lake.read("evaluation_record", lake.dates("evaluation_record")[-1]).row(0, named=True)
+    registry = _open_registry(home_copy)
+    candidate = registry.load(record["candidate_version"])
+    assert candidate.policy.kind == candidate.tags["kind"] == "agent"
+    assert record["champion_version"] == before.version
+    heads = registry.load(candidate.tags["stands_on"]).policy.scorer.uplift.heads
+    assert candidate.policy.scorer.uplift.heads.schema_hash == heads.schema_hash
+    assert candidate.policy.scorer.encode(_read_contexts(lake, candidate.policy)).shape[0] > 0
+
+
+def _read_contexts(lake, policy):
+    night = lake.dates("customer_features")[-1]
+    rows = join_beliefs(lake.read("customer_features", night), lake.read("beliefs", night))
+    programme = replace(PROGRAMME, attributes=policy.attributes)
+    return build_contexts(rows, programme=programme, actions=policy.actions)
 
 
 def _open_registry(home):

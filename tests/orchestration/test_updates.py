@@ -2,6 +2,7 @@
 
 from datetime import date, timedelta
 
+import dagster as dg
 import polars as pl
 import pytest
 from known_log import CONFIG, PROGRAMME
@@ -11,6 +12,8 @@ from ml.core.schemas import Monitoring
 from ml.pipeline.updates import RECALIBRATION, TRAINING
 from orchestration.lake import Lake, write_parquet
 from orchestration.night import _find_due
+from orchestration.resources import ProgrammeFile
+from orchestration.sensors import update_rule
 from orchestration.settings import read_settings
 
 TRAINED = date(2026, 3, 2)
@@ -79,6 +82,23 @@ def test_after_a_recalibration_the_evidence_still_counts_from_the_training(home)
     write_parquet(pl.DataFrame({"x": [1]}), home.path("evaluation_record", date(2026, 3, 8)))
     assert _due(home, 10) is None
     assert _due(home, 15) == TRAINING
+
+
+def test_the_sensor_starts_what_is_due_once_a_night(home):
+    programme = ProgrammeFile(path=str(home.path("x", TRAINED).parents[3] / "programme.json"))
+
+    def evaluate():
+        (result,) = update_rule(dg.build_sensor_context(), lake=home, programme=programme)
+        return result
+
+    assert "nothing was learned yet" in evaluate().skip_message
+    write_parquet(pl.DataFrame({"x": [1]}), home.path("assignment_table", TRAINED))
+    assert "0 days old" in evaluate().skip_message
+    night = TRAINED + timedelta(days=12)
+    write_parquet(pl.DataFrame({"x": [1]}), home.path("assignment_table", night))
+    request = evaluate()
+    assert (request.job_name, request.run_key) == (TRAINING, "weekly_training:2026-03-15")
+    assert "shrink by" in request.tags["liftloop/reason"]
 
 
 def test_weeks_are_the_default_and_other_words_are_refused(home, monkeypatch):
