@@ -307,12 +307,11 @@ def run_plan_exploration(parsed: argparse.Namespace) -> int:
 
 def _run_alone(settings: Settings, job: str, ops: Mapping[str, object]) -> None:
     """Run one job in this process."""
-    import dagster as dg
-
+    from orchestration.instance import open_instance
     from orchestration.night import clear_up
     from orchestration.run_jobs import run_job
 
-    with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
+    with open_instance(settings.dagster_home) as instance:
         clear_up(instance, settings)
         run_job(instance, job, config={"ops": ops})
 

@@ -12,6 +12,7 @@ from ml.core.errors import LiftloopError
 from ml.pipeline.updates import TRAINING
 from orchestration.begun import BegunNight
 from orchestration.catch_up import find_missing_nights, find_unbuilt_nights, forget_builds
+from orchestration.instance import open_instance
 from orchestration.lake import Lake
 from orchestration.run_jobs import clear_lost_runs, run_job
 from orchestration.settings import Settings
@@ -43,7 +44,7 @@ def run_night(settings: Settings, asked: BegunNight) -> str:
     """
     lake, night = Lake(root=str(settings.lake)), asked.night
     emission = {"revision": asked.revision, "export_csv": asked.has_export}
-    with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
+    with open_instance(settings.dagster_home) as instance:
         clear_up(instance, settings)
         _catch_up(instance, settings, before=night)
         if not lake.has("assignment_table", night):
@@ -68,7 +69,7 @@ def restore(settings: Settings) -> None:
     ingested = Lake(root=str(settings.lake)).dates("ingested_nights")
     if not ingested:
         return
-    with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
+    with open_instance(settings.dagster_home) as instance:
         clear_up(instance, settings)
         _catch_up(instance, settings, before=ingested[-1] + timedelta(days=1))
 
