@@ -25,6 +25,7 @@ PROGRAMMES = {"frozen": LoyaltyConfig(), "ratchet": RATCHET}
 _EPISODES = 10
 _TRACED = range(7, 12)
 _TESTS = 5
+_MANY_CUSTOMERS = 8_000
 _POTENTIAL = 8.0
 """A tier's worth in the shaping, currency; any number leaves the best policy as it is."""
 
@@ -39,8 +40,8 @@ def run_document(seed: int, *, programme: str, is_quick: bool) -> pl.DataFrame:
     """
     torch.set_num_threads(1)
     config = PROGRAMMES[programme]
-    log = live_journeys(TicketReward(Loyalty(config)), choose_evenly, seed=10_000 + seed)
-    uplift = fit_action_models(log, log.reward)
+    uplift = _fit_uplift(config, seed)
+    by_many = _fit_uplift(replace(config, n_customers=_MANY_CUSTOMERS), seed)
     found, true = fit_channel_returns(seed=seed, n_draws=100 if is_quick else 400)
     weight = found / found.mean()
     n_updates = 500 if is_quick else _EPISODES * config.n_steps * 20
@@ -81,8 +82,9 @@ def run_document(seed: int, *, programme: str, is_quick: bool) -> pl.DataFrame:
         for figure, value in _live(config, choose, seed).items()
     ]
     rows += [
-        {"part": "uplift", "subject": "t_learner", "figure": figure, "value": value}
-        for figure, value in _judge_uplift(uplift, config, seed).items()
+        {"part": "uplift", "subject": subject, "figure": figure, "value": value}
+        for subject, each in (("t_learner", uplift), ("t_learner_by_8000", by_many))
+        for figure, value in _judge_uplift(each, config, seed).items()
     ]
     rows += [
         {"part": "media", "subject": channel, "figure": figure, "value": float(value)}
@@ -120,6 +122,12 @@ def _live(config: LoyaltyConfig, choose: Chooser, seed: int) -> dict[str, float]
             }
         )
     return {name: float(np.mean([each[name] for each in found])) for name in found[0]}
+
+
+def _fit_uplift(config: LoyaltyConfig, seed: int) -> ActionModels:
+    """Fit the T-learner on the ticket to a log of random messages."""
+    log = live_journeys(TicketReward(Loyalty(config)), choose_evenly, seed=10_000 + seed)
+    return fit_action_models(log, log.reward)
 
 
 def _judge_uplift(uplift: ActionModels, config: LoyaltyConfig, seed: int) -> dict[str, float]:

@@ -10,7 +10,7 @@ from scipy.stats import spearmanr
 
 from ml.core.errors import SupportError
 from ml.core.journeys import Situation, choose_evenly, choose_on_log, live_journeys
-from ml.ope.fitted import fit_values, grow_trees
+from ml.ope.fitted import fit_values, grow_trees, list_kinds
 from ml.ope.trajectories import value_by_weights
 
 DISCOUNT = 0.9
@@ -64,6 +64,41 @@ def test_fitted_values_are_the_exact_ones_and_rank_policies(log):
     assert len(policies) >= 8
     assert spearmanr(exact, found).statistic > 0.9
     assert np.abs(np.array(found) / exact - 1).max() < 0.08
+
+
+def test_trees_of_each_kind_of_action_tell_small_differences_apart(log):
+    """Halved effects between actions: one forest averages over them, one for each doesn't."""
+    mixed_log = replace(log, reward=log.reward + np.array([0.0, 0.3, -0.3])[log.action])
+    gaps = []
+    for kinds in (None, np.arange(3)):
+        trees = grow_trees(mixed_log, kinds=kinds, described=np.zeros((3, 1)))
+        value = [
+            fit_values(trees, choose_on_log(mixed_log, always([a] * 4)), discount=DISCOUNT)
+            for a in range(3)
+        ]
+        gaps.append(np.ptp([each.value(STATES).mean() for each in value]))
+    # What trees aren't told they can't know; a kind of its own tells it.
+    assert gaps[0] < 0.5 * gaps[1]
+
+
+def test_kinds_are_no_offer_messages_and_coupons_by_face_value():
+    assert list_kinds(np.array([0.0, 0.0, 2.0, 5.0, 2.0])).tolist() == [0, 1, 2, 3, 2]
+    assert list_kinds(np.array([0.0, 3.0])).tolist() == [0, 1]
+
+
+def test_a_kind_that_the_log_lacks_leaves_other_policies_valued(log):
+    held = log.take(log.action < 2)
+    kinds = np.arange(3)
+    fitted = fit_values(
+        grow_trees(held, kinds=kinds), choose_on_log(held, always([1, 1, 0, 0])), discount=DISCOUNT
+    )
+    assert np.isfinite(fitted.value(STATES)).all()
+    with pytest.raises(SupportError, match=r"takes actions \[2\]"):
+        fit_values(
+            grow_trees(held, kinds=kinds), choose_on_log(held, always([2] * 4)), discount=DISCOUNT
+        )
+    with pytest.raises(SupportError, match="holds no step"):
+        grow_trees(log.take(log.action < 0))
 
 
 def test_an_action_that_the_log_lacks_is_refused(log):
