@@ -235,6 +235,7 @@ def _check(
 def _bracket(reward: np.ndarray, cost: np.ndarray, weights: np.ndarray, budget: float) -> _Steps:
     """Return the steps of a bracket of prices that holds the one at which the budget ends."""
     low, high = _guess(reward, cost, weights, budget)
+    has_risen = has_fallen = False
     while True:
         steps = _screen(reward, cost, weights, low, high)
         if steps.cost > budget:
@@ -243,12 +244,14 @@ def _bracket(reward: np.ndarray, cost: np.ndarray, weights: np.ndarray, budget: 
                     f"even the cheapest actions cost {steps.cost:.2f}, more than the budget "
                     f"{budget:.2f}"
                 )
-            # The sample was off: beside its bracket, a wider one each time.
-            low, high = high, high + _WIDER * max(high - low, _NARROWEST * high)
-            if not 0 < high < _HIGHEST:
-                high = np.inf
+            # The sample was off: beside its bracket, a wider one each time. Where the budget ends
+            # at the very price between two, rounding may call it beyond either: then over both.
+            above = high + _WIDER * max(high - low, _NARROWEST * high)
+            above = above if 0 < above < _HIGHEST else np.inf
+            low, high, has_risen = low if has_fallen else high, above, True
         elif low > 0 and steps.cost + steps.added.sum() <= budget:
-            low, high = max(0.0, low - _WIDER * max(high - low, _NARROWEST * low)), low
+            below = max(0.0, low - _WIDER * max(high - low, _NARROWEST * low))
+            low, high, has_fallen = below, high if has_risen else low, True
         else:
             return steps
 

@@ -187,3 +187,30 @@ def test_a_sample_whose_prices_are_one_is_got_away_from(bracket, monkeypatch):
     reward = cost * 2.0
     found = assign_actions(reward, cost, None, budget=5_000.0)
     assert found.cost == 5_000
+
+
+def test_a_budget_that_ends_at_the_price_between_two_brackets_is_found(monkeypatch):
+    """Rounding calls the step of such a price within the one bracket and within the other."""
+    n_found = 0
+    for seed in range(60):
+        random = np.random.default_rng(seed)
+        reward, cost = 3 * random.random((50, 4)), np.sort(2 * random.random((50, 4)), axis=1)
+        reward[:, 0] = cost[:, 0] = 0
+        masked, weights = budget_module._check(reward, cost, None, 1.0, None)
+        steps = budget_module._screen(masked, cost, weights, 0.0, np.inf)
+        for price in steps.price[:40]:
+            below = budget_module._screen(masked, cost, weights, 0.0, price)
+            above = budget_module._screen(masked, cost, weights, price, np.inf)
+            ends = above.cost + above.added.sum(), below.cost
+            if ends[1] - ends[0] < 1e-9:
+                continue
+            n_found += 1
+            budget = sum(ends) / 2
+            monkeypatch.setattr(budget_module, "_guess", lambda *_: (0.0, np.inf))
+            expected = assign_actions(reward, cost, None, budget=budget)
+            for bracket in ((0.5 * price, price), (price, 2 * price)):
+                monkeypatch.setattr(budget_module, "_guess", lambda *_, at=bracket: at)
+                found = assign_actions(reward, cost, None, budget=budget)
+                assert (found.chosen == expected.chosen).all()
+                assert found.cost <= budget
+    assert n_found > 10
