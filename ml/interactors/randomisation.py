@@ -1,0 +1,237 @@
+"""Re-randomisation: what a search's statistics would be if the offers had been drawn again.
+
+The design is known: each decision's offer was drawn with its logged propensity. Under the
+hypothesis that the effect depends on the selected candidates alone, outcomes without an offer are
+known too, and the same statistics of offers drawn again say what chance does, however skewed the
+outcome and rare the candidates are (Fisher 1935). They are studentised, by clusters, so that the
+effect need only be the same on average (Wu and Ding 2021).
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy import linalg, sparse
+
+from ml.core.errors import ContractError
+from ml.interactors.kernels import sum_clusters
+
+Matrix = np.ndarray | sparse.sparray
+_BLOCK = 128
+_PENALTIES = np.geomspace(1e-1, 1e5, 13)
+_FREE = 1e-9
+
+
+@dataclass(frozen=True)
+class Trial:
+    """n decisions with one offer or none, those of a cluster next to each other.
+
+    Attributes
+    ----------
+    outcome : shape (n,)
+        What each brought.
+    offered : shape (n,), bool
+    propensity : shape (n,), in (0, 1)
+        Of the offer, given that it is that or none.
+    cluster : shape (n,), int, rising
+        Customers, from 0 on.
+    """
+
+    outcome: np.ndarray
+    offered: np.ndarray
+    propensity: np.ndarray
+    cluster: np.ndarray
+
+    def __post_init__(self) -> None:
+        """Refuse what the design rules out."""
+        if not ((self.propensity > 0) & (self.propensity < 1)).all():
+            raise ContractError("a decision that left nothing to chance tells of no effect")
+        if (np.diff(self.cluster) < 0).any():
+            raise ContractError("order the decisions by cluster")
+
+    @property
+    def n_decisions(self) -> int:
+        """Number of decisions, n."""
+        return len(self.outcome)
+
+    @property
+    def chance(self) -> np.ndarray:
+        """Offered less its propensity, shape (n,)."""
+        return np.asarray(self.offered - self.propensity)
+
+    def take(self, rows: np.ndarray) -> "Trial":
+        """Return some of them, by a mask."""
+        cluster = np.unique(self.cluster[rows], return_inverse=True)[1]
+        return Trial(self.outcome[rows], self.offered[rows], self.propensity[rows], cluster)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Statistics of m candidates given those selected.
+
+    ``observed``, shape (m,), signed and studentised; ``drawn``, shape (B,): the largest absolute
+    one among them when the offers are drawn again.
+    """
+
+    observed: np.ndarray
+    drawn: np.ndarray
+
+    def find_p_values(self) -> np.ndarray:
+        """Return p-values that hold for all candidates together, shape (m,) (max-T)."""
+        above = len(self.drawn) - np.searchsorted(
+            np.sort(self.drawn), np.abs(self.observed), side="left"
+        )
+        return np.asarray((1 + above) / (1 + len(self.drawn)))
+
+
+def adjust_outcome(trial: Trial, candidates: Matrix, *, n_folds: int = 5) -> Trial:
+    """Return a trial whose outcomes are less what was to be expected, whatever was sent.
+
+    Ridge on the candidates, fitted on other clusters, its penalty by their errors. It takes noise
+    off, and adds no bias: the offers were drawn without looking at it.
+
+    Parameters
+    ----------
+    trial
+        n decisions.
+    candidates : shape (n, m)
+        Dense or sparse.
+    n_folds
+        Of clusters.
+
+    Returns
+    -------
+    Trial
+        With mean outcome about 0.
+    """
+    fold = np.random.default_rng(31).permutation(trial.cluster[-1] + 1)[trial.cluster] % n_folds
+    rows = sparse.csr_array(candidates)
+    parts = [(rows[fold == each], trial.outcome[fold == each]) for each in range(n_folds)]
+    gram = [(part.T @ part).toarray() for part, _ in parts]
+    sums = [part.sum(axis=0) for part, _ in parts]
+    moment = [part.T @ outcome for part, outcome in parts]
+    totals = [outcome.sum() for _, outcome in parts]
+    sizes = [len(outcome) for _, outcome in parts]
+    expected = np.zeros((trial.n_decisions, len(_PENALTIES)))
+    for each, (part, _) in enumerate(parts):
+        n = sum(sizes) - sizes[each]
+        mean = (sum(sums) - sums[each]) / n
+        level = (sum(totals) - totals[each]) / n
+        inner = sum(gram) - gram[each] - n * np.outer(mean, mean)
+        outer = sum(moment) - moment[each] - n * level * mean
+        values, vectors = linalg.eigh(inner)
+        turned = vectors.T @ outer
+        weights = vectors @ (turned[:, None] / (np.maximum(values, 0)[:, None] + _PENALTIES))
+        expected[fold == each] = level + part @ weights - mean @ weights
+    errors = ((trial.outcome[:, None] - expected) ** 2).sum(axis=0)
+    return replace(trial, outcome=trial.outcome - expected[:, int(errors.argmin())])
+
+
+def fit_effect(trial: Trial, selected: np.ndarray) -> np.ndarray:
+    """Fit effects that are linear in the selected candidates.
+
+    Least squares of the outcome on them and on (offered - propensity) times them, so that what
+    they do without an offer takes no part (Robinson 1988).
+
+    Parameters
+    ----------
+    trial
+        n decisions.
+    selected : shape (n, s)
+        Candidates.
+
+    Returns
+    -------
+    np.ndarray
+        Shape (1 + s,): the effect where all are 0, and what each adds.
+    """
+    base = np.column_stack([np.ones(trial.n_decisions), selected])
+    design = np.hstack([base, trial.chance[:, None] * base])
+    found, *_ = np.linalg.lstsq(design, trial.outcome, rcond=None)
+    return np.asarray(found[base.shape[1] :])
+
+
+def score_candidates(
+    trial: Trial, candidates: Matrix, selected: np.ndarray, *, n_draws: int, seed: int
+) -> Scores:
+    """Score every candidate's modification of the effect, given those selected.
+
+    U_j = sum_i z~_ij (A_i - e_i) r_i over the root of its summed squares by cluster, with z~ the
+    candidate less what 1 and those selected say of it (weights e (1 - e)), and r the outcome less
+    (A - e) times the effect fitted on those selected. Under the hypothesis r stays as it is when
+    the offers A are drawn again: all draws are products with it, nothing is fitted anew.
+
+    Parameters
+    ----------
+    trial
+        n decisions.
+    candidates : shape (n, m)
+        Dense or sparse.
+    selected : shape (n, s)
+        Those among them that the effect depends on already.
+    n_draws, seed
+        B draws of the offers.
+
+    Returns
+    -------
+    Scores
+        Statistics of candidates that 1 and those selected explain wholly are 0.
+    """
+    base = np.column_stack([np.ones(trial.n_decisions), selected])
+    rest = trial.outcome - trial.chance * (base @ fit_effect(trial, selected))
+    # What the outcome owes to the base whatever was sent is noise here.
+    known = np.column_stack([base, trial.propensity])
+    rest = rest - known @ np.linalg.lstsq(known, rest, rcond=None)[0]
+    projector = _Projector(trial, candidates, base)
+    observed = projector.studentise((trial.chance * rest)[:, None])[:, 0]
+    random, propensity = np.random.default_rng(seed), trial.propensity[:, None]
+    largest = []
+    for start in range(0, n_draws, _BLOCK):
+        size = (trial.n_decisions, min(_BLOCK, n_draws - start))
+        again = random.random(size, dtype=np.float32) < propensity
+        scores = projector.studentise((again - propensity) * rest[:, None])
+        largest.append(np.abs(scores).max(axis=0, initial=0.0))
+    return Scores(observed, np.concatenate(largest))
+
+
+class _Projector:
+    """Candidates less what the base says of them, never written out."""
+
+    def __init__(self, trial: Trial, candidates: Matrix, base: np.ndarray) -> None:
+        weight = trial.propensity * (1 - trial.propensity)
+        root = np.sqrt(weight)[:, None]
+        self._basis = np.linalg.qr(root * base)[0] / root  # (n, k), orthonormal by the weights
+        self._columns = sparse.csc_array(candidates)
+        self._columns.sort_indices()
+        self._cluster = trial.cluster
+        self._starts = np.flatnonzero(np.diff(trial.cluster, prepend=-1))
+        self._said = self._columns.T @ (weight[:, None] * self._basis)  # (m, k)
+        whole = self._columns.multiply(self._columns).T @ weight
+        self._is_free = whole - (self._said**2).sum(axis=1) > _FREE * whole
+
+    def studentise(self, drawn: np.ndarray) -> np.ndarray:
+        """Return statistics, shape (m, B), of (A - e) r, shape (n, B)."""
+        said, columns = self._said, self._columns
+        shape = (columns.shape[1], drawn.shape[1])
+        total, square = np.zeros((2, *shape))
+        cross = np.zeros((self._basis.shape[1], *shape))
+        by_cluster = np.stack(
+            [np.add.reduceat(each[:, None] * drawn, self._starts) for each in self._basis.T]
+        )  # (k, C, B)
+        sum_clusters(
+            columns.indptr,
+            columns.indices,
+            columns.data,
+            self._cluster,
+            np.ascontiguousarray(drawn),
+            by_cluster,
+            total,
+            square,
+            cross,
+        )
+        total -= said @ by_cluster.sum(axis=1)
+        both = np.einsum("kcb,lcb->klb", by_cluster, by_cluster, optimize=True)
+        square -= 2 * np.einsum("mk,kmb->mb", said, cross)
+        square += np.einsum("mk,ml,klb->mb", said, said, both, optimize=True)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            scores = total / np.sqrt(np.maximum(square, 0))
+        return np.where(self._is_free[:, None] & np.isfinite(scores), scores, 0.0)
