@@ -8,6 +8,7 @@ effect need only be the same on average (Wu and Ding 2021).
 """
 
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 from scipy import linalg, sparse
@@ -15,7 +16,7 @@ from scipy import linalg, sparse
 from ml.core.errors import ContractError
 from ml.interactors.kernels import sum_clusters
 
-Matrix = np.ndarray | sparse.sparray
+Matrix: TypeAlias = np.ndarray | sparse.sparray
 _BLOCK = 128
 _PENALTIES = np.geomspace(1e-1, 1e5, 13)
 _FREE = 1e-9

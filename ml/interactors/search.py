@@ -1,12 +1,18 @@
 """Search: which candidates the effect of an offer depends on, given each other."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import sparse, stats
 
 from ml.core.errors import SupportError
-from ml.interactors.randomisation import Matrix, Trial, score_candidates
+from ml.interactors.randomisation import (
+    Matrix,
+    Scores,
+    Trial,
+    adjust_outcome,
+    score_candidates,
+)
 
 _MOST_ROUNDS = 40
 
@@ -98,7 +104,8 @@ def search_interactors(
             "many without: collect more, or lower least_active"
         )
     places = np.flatnonzero(tested)
-    search = _Search(trial, candidates[:, places], settings)
+    kept = candidates[:, places]
+    search = _Search(adjust_outcome(trial, kept), kept, settings)
     selected: list[int] = []
     seen: set[frozenset[int]] = set()
     path: list[Step] = []
@@ -117,7 +124,7 @@ def search_interactors(
         seen.add(state)
     return Found(
         tuple(int(places[each]) for each in selected),
-        tuple(Step(**{**vars(each), "candidate": int(places[each.candidate])}) for each in path),
+        tuple(replace(each, candidate=int(places[each.candidate])) for each in path),
         tested,
     )
 
@@ -129,78 +136,82 @@ def count_active(trial: Trial, candidates: Matrix) -> np.ndarray:
 
 
 class _Search:
-    def __init__(self, trial: Trial, candidates: Matrix, settings: SearchSettings) -> None:
-        self.trial, self.settings = trial, settings
-        self.candidates = candidates
-        self._round = 0
+    """A search's data, and what it asks of them."""
 
-    def take(self, columns: list[int]) -> np.ndarray:
-        """Return candidates as a dense matrix, (n, s)."""
-        part = self.candidates[:, columns]
-        return part.toarray() if sparse.issparse(part) else np.asarray(part)
+    def __init__(self, trial: Trial, candidates: Matrix, settings: SearchSettings) -> None:
+        self._trial, self._candidates, self._settings = trial, candidates, settings
+        self._n_scored = 0
 
     def find_next(self, selected: list[int]) -> Step:
         """Return the strongest candidate that is not selected: added or refused."""
         scores = self._score(selected)
-        observed = np.abs(scores.observed)
-        observed[selected] = -1
-        best = int(observed.argmax())
-        return self._judge(best, selected, scores.observed[best], scores.find_p_values()[best])
+        strength = np.abs(scores.observed)
+        strength[selected] = -1
+        return self._judge(int(strength.argmax()), selected, scores)
 
     def find_dropped(self, selected: list[int]) -> Step | None:
-        """Return the first selected one that would not be added to the others, None if none."""
-        weakest: Step | None = None
+        """Return the least of those selected that would not be added to the others, if any."""
+        dropped = []
         for each in selected if len(selected) > 1 else []:
             others = [other for other in selected if other != each]
-            scores = self._score(others)
-            step = self._judge(each, others, scores.observed[each], scores.find_p_values()[each])
-            if step.kind == "refused" and (weakest is None or step.share < weakest.share):
-                weakest = step
-        return None if weakest is None else Step(**{**vars(weakest), "kind": "dropped"})
+            step = self._judge(each, others, self._score(others))
+            if step.kind == "refused":
+                dropped.append(replace(step, kind="dropped"))
+        return min(dropped, key=lambda step: step.share, default=None)
 
-    def _score(self, selected: list[int]):
-        self._round += 1
+    def _score(self, selected: list[int]) -> Scores:
+        self._n_scored += 1
         return score_candidates(
-            self.trial,
-            self.candidates,
-            self.take(selected),
-            n_draws=self.settings.n_draws,
-            seed=self.settings.seed + self._round,
+            self._trial,
+            self._candidates,
+            self._take(selected),
+            n_draws=self._settings.n_draws,
+            seed=1_000 * self._settings.seed + self._n_scored,
         )
 
-    def _judge(self, candidate: int, others: list[int], statistic: float, p_value: float) -> Step:
-        share, low = self._measure_share(candidate, others)
-        is_added = p_value <= self.settings.alpha and low > self.settings.relevance
+    def _judge(self, candidate: int, others: list[int], scores: Scores) -> Step:
+        share, low = 1.0, 1.0
+        if others:
+            sizes, errors = measure_sizes(self._trial, self._take([*others, candidate]))
+            strongest = max(float(sizes.max()), 1e-300)
+            reach = float(stats.norm.ppf(1 - self._settings.alpha)) * float(errors[-1])
+            share, low = float(sizes[-1]) / strongest, (float(sizes[-1]) - reach) / strongest
+        p_value = float(scores.find_p_values()[candidate])
+        is_added = p_value <= self._settings.alpha and low > self._settings.relevance
         kind = "added" if is_added else "refused"
-        return Step(kind, candidate, float(statistic), float(p_value), share, low)
+        return Step(kind, candidate, float(scores.observed[candidate]), p_value, share, low)
 
-    def _measure_share(self, candidate: int, others: list[int]) -> tuple[float, float]:
-        """Return the candidate's effect over the strongest's, per sd given the others; its bound."""
-        size, error = measure_sizes(self.trial, self.take([*others, candidate]))
-        strongest = size.max()
-        if not others or strongest == 0:
-            return 1.0, 1.0
-        share = float(size[-1] / strongest)
-        reach = float(stats.norm.ppf(1 - self.settings.alpha)) * error[-1] / strongest
-        return share, share - reach
+    def _take(self, columns: list[int]) -> np.ndarray:
+        """Return candidates as a dense matrix, (n, s)."""
+        part = self._candidates[:, columns]
+        return np.asarray(part.toarray() if isinstance(part, sparse.sparray) else part)
 
 
 def measure_sizes(trial: Trial, selected: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return how far a standard deviation of each moves the effect given the others, (s,) each.
+    """Return how far a standard deviation of each, given the others, moves the effect.
 
-    Absolute effects and their standard errors (HC1), currency or share per decision.
+    Parameters
+    ----------
+    trial
+        n decisions.
+    selected : shape (n, s)
+        Candidates.
+
+    Returns
+    -------
+    tuple
+        Absolute sizes, in the outcome's unit, and their standard errors by cluster: (s,) each.
     """
-    n = trial.n_decisions
-    base = np.column_stack([np.ones(n), selected])
-    chance = (trial.offered - trial.propensity)[:, None]
-    design = np.hstack([base, chance * base])
+    base = np.column_stack([np.ones(trial.n_decisions), selected])
+    design = np.hstack([base, trial.chance[:, None] * base])
     inverse = np.linalg.pinv(design.T @ design)
     found = inverse @ (design.T @ trial.outcome)
     rest = trial.outcome - design @ found
-    meat = (design * rest[:, None] ** 2).T @ design
-    covariance = inverse @ meat @ inverse * n / (n - design.shape[1])
-    k = base.shape[1]
-    error = np.sqrt(np.maximum(np.diag(covariance)[k + 1 :], 0))
-    precision = np.linalg.pinv(np.cov(selected, rowvar=False).reshape(k - 1, k - 1))
+    starts = np.flatnonzero(np.diff(trial.cluster, prepend=-1))
+    sums = np.add.reduceat(design * rest[:, None], starts)
+    covariance = inverse @ (sums.T @ sums) @ inverse
+    first = base.shape[1] + 1
+    errors = np.sqrt(np.maximum(np.diag(covariance)[first:], 0))
+    precision = np.linalg.pinv(np.atleast_2d(np.cov(selected, rowvar=False)))
     spread = 1 / np.sqrt(np.maximum(np.diag(precision), 1e-300))
-    return np.abs(found[k + 1 :]) * spread, error * spread
+    return np.abs(found[first:]) * spread, errors * spread

@@ -1,0 +1,1 @@
+"""Tokens to policy: what drives effects, found honestly."""
