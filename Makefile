@@ -111,10 +111,7 @@ study-effects: $(STAMP) ## Judge selected heads against the truth (SEEDS=20; CAU
 study-three-in-one: $(STAMP) ## The world model against the truth (SEEDS=20 CUSTOMERS=256 PARTS=seeds,large,histories,published QUICK=1)
 	@OMP_NUM_THREADS=1 POLARS_MAX_THREADS=1 $(BIN)/python -W ignore -m benchmarks.studies.three_in_one $(if $(SEEDS),--seeds $(SEEDS)) $(if $(CUSTOMERS),--customers $(CUSTOMERS)) $(if $(PARTS),--parts $(PARTS)) $(if $(QUICK),--quick)
 
-study-agent: $(STAMP) ## Train an agent that looks beyond the next week, for the gate (HOME_DIR=)
-	@$(LIFTLOOP) agent
-
-media-mix: $(STAMP) ## The media mix against known truths (QUICK=1)
+study-media-mix: $(STAMP) ## The media mix against known truths (QUICK=1)
 	@OMP_NUM_THREADS=1 POLARS_MAX_THREADS=1 $(BIN)/python -W ignore -m benchmarks.studies.media_mix $(if $(QUICK),--quick)
 
 study-agentic-marketing: $(STAMP) ## The agentic-marketing document's experiment, the bakery, rankings (SEEDS=5 PARTS= QUICK=1)
@@ -131,6 +128,7 @@ bench: $(STAMP) ## Measure speed (benchmarks/performance; CAUSALML=, OBP=, LP=, 
 	@$(BIN)/python -m benchmarks.performance.streamed
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.performance.world_model
 	@OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m benchmarks.performance.control
+	@OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m benchmarks.performance.interactors
 	@$(BIN)/python -m benchmarks.performance.media_mix $(if $(PYMC),--pymc '$(PYMC)')
 
 test: $(STAMP) ## Run the tests, two files at a time
