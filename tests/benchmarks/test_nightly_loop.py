@@ -14,7 +14,7 @@ from polars.testing import assert_frame_equal
 
 from benchmarks.studies.nightly_loop.__main__ import _live_once
 from benchmarks.studies.nightly_loop.contenders import Gate, Shadow
-from benchmarks.studies.nightly_loop.living import _live_nights, _warm_up, live
+from benchmarks.studies.nightly_loop.living import live, live_nights, warm_up
 from benchmarks.studies.nightly_loop.report import (
     add_increments,
     plot_lives,
@@ -38,7 +38,7 @@ FIRST = date(2026, 3, 2)
 @pytest.fixture(scope="module")
 def warm():
     world = World(CONFIG)
-    return world, *_warm_up(world, n_nights=2)
+    return world, *warm_up(world, n_nights=2)
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +142,7 @@ def test_both_paths_decide_the_same_nights(warm, plain_home, monkeypatch):
     learner = system.branch()
     learner.train(state.day, marts)
     shadow = Shadow(learner, sealed.tables)
-    _live_nights(world, shadow, state, marts.branch(), n_nights=2)
+    live_nights(world, shadow, state, marts.branch(), n_nights=2)
     assert shadow.n_compared == sum(table.height for table in sealed.tables.values()) > 300
     assert shadow.n_differing == 0
     ((gate,), (expected,)) = learner.gates, sealed.gates

@@ -21,9 +21,9 @@ from datetime import date
 from orchestration.settings import prepare_home, read_settings
 settings = read_settings()
 prepare_home(settings)
-import dagster as dg
+from orchestration.instance import open_instance
 from orchestration.run_jobs import run_job
-with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
+with open_instance(settings.dagster_home) as instance:
     for part in sys.argv[1:]:
         first, last = (date.fromisoformat(each) for each in part.split(":"))
         run_job(instance, "history", night=first, until=last)
