@@ -46,24 +46,27 @@ def plot_journeys(journeys: pl.DataFrame, *, currency: str) -> Figure:
     Returns
     -------
     Figure
-        A bar per policy; a cross where only fitted values exist.
+        A point and its interval per policy; crosses are fitted values.
     """
     if journeys["fitted"].is_null().all():
         return draw_note("journeys could not be valued: the table says why")
-    figure = Figure(figsize=(7.5, 0.6 * journeys.height + 1.4), layout="constrained")
+    figure = Figure(figsize=(7.5, 0.6 * journeys.height + 1.6), layout="constrained")
     axes = figure.subplots()
     position = np.arange(journeys.height)[::-1]
     robust, low, high, fitted = (
         journeys[name].fill_null(float("nan")).to_numpy()
         for name in ("robust", "robust_low", "robust_high", "fitted")
     )
-    colours = [_COLOURS.get(name, GREY) for name in journeys["policy"]]
-    axes.barh(position, robust, color=colours, height=0.6)
-    reach = np.vstack([robust - low, high - robust])
-    axes.errorbar(robust, position, xerr=reach, fmt="none", ecolor="black", capsize=3, lw=1)
-    axes.plot(fitted, position, "x", color="black", label="fitted Q evaluation alone")
+    for at, name, middle, ends in zip(
+        position, journeys["policy"], robust, np.stack([low, high], axis=1), strict=True
+    ):
+        colour = _COLOURS.get(name, GREY)
+        axes.plot(ends, [at, at], color=colour, lw=3)
+        axes.plot(middle, at, "o", color=colour, ms=9)
+    axes.plot(fitted, position - 0.25, "x", color="black", label="fitted Q evaluation alone")
+    axes.set_ylim(-0.6, journeys.height - 0.4)
     axes.set_yticks(position, journeys["policy"].to_list())
     axes.set_xlabel(f"discounted net value of a journey, {currency} per customer (DR, 95 %)")
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1))
     axes.spines[["top", "right"]].set_visible(False)
     return figure

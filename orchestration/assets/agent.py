@@ -110,7 +110,10 @@ def agent_policy(
             "stands_on": base.version,
             "training_date": str(training_date),
             "mlflow_run": run.run_id,
-            "journeys": tabulate(journeys),
+            "journeys": tabulate(journeys.drop("refusal")),
+            "journeys_refusals": tabulate(
+                journeys.select("policy", "refusal").drop_nulls("refusal")
+            ),
             "sent": tabulate(count_sent(snapshot.evaluation, policies)),
             **{f"plot_of_{name}": embed_figure(figure) for name, figure in figures.items()},
         },

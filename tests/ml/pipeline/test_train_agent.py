@@ -18,6 +18,7 @@ from ml.pipeline.recalibrate import recalibrate_policy
 from ml.pipeline.snapshots import take_snapshot
 from ml.pipeline.train_agent import count_sent, fit_agent, list_transitions, value_journeys
 from ml.pipeline.validate import SingleAction, evaluate_candidate
+from ml.plots.control import plot_journeys
 
 DEEP = ACTIONS.action_ids.index("email_coupon_5")
 LATER = 3.0
@@ -236,3 +237,12 @@ def test_what_is_unknown_is_filled_and_marked(weeks):
     assert state[0, 1] == pytest.approx(np.log1p(np.nanmedian(context[:, 1])))
     # Known everywhere later: the mark stays, at 0.
     assert encoder.encode(contexts)[:, mark].max() == 0
+
+
+def test_journeys_are_drawn_with_intervals_or_said_to_be_refused(weeks, base, agent):
+    found = value_journeys(weeks, {"agent": agent, "champion": base}, agent=agent, horizon_days=7)
+    (axes,) = plot_journeys(found, currency="EUR").axes
+    assert [each.get_text() for each in axes.get_yticklabels()] == ["agent", "champion"]
+    assert "EUR per customer" in axes.get_xlabel()
+    refused = found.with_columns(pl.lit(None, dtype=pl.Float64).alias("fitted"))
+    assert not plot_journeys(refused, currency="EUR").axes
