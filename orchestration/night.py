@@ -17,9 +17,7 @@ from orchestration.lake import Lake
 from orchestration.run_jobs import clear_lost_runs, run_job
 from orchestration.settings import Settings
 from orchestration.summary import summarise_night
-from orchestration.updates import find_update
-
-TRAINING_DAYS = 7
+from orchestration.updates import find_due
 
 
 def run_night(settings: Settings, asked: BegunNight) -> str:
@@ -116,7 +114,13 @@ def _train_if_due(
     """
     records = lake.dates("evaluation_record")
     is_pending = bool(records) and not lake.has("promotions", records[-1])
-    job = "promotion" if is_pending else _find_due(lake, settings, night)
+    job: str | None = "promotion"
+    if not is_pending:
+        days = settings.programme().matured_after_days
+        update = find_due(lake, mode=settings.updates, night=night, matured_after_days=days)
+        job = update.job
+        if settings.updates == "rule":
+            print(f"  {job or 'no update'}: {update.reason}")
     if job is None:
         return
     if job == TRAINING:
@@ -124,7 +128,7 @@ def _train_if_due(
     try:
         run_job(instance, job)
     except LiftloopError as error:
-        print(f"  training did not end ({error}); the night goes on with what there is")
+        print(f"  {job} did not end ({error}); the night goes on with what there is")
 
 
 def _train_world_model(instance: dg.DagsterInstance, settings: Settings) -> None:
@@ -139,20 +143,3 @@ def _train_world_model(instance: dg.DagsterInstance, settings: Settings) -> None
         run_job(instance, "world_model_training")
     except LiftloopError as error:
         print(f"  the world model did not end ({error}); heads go on without a new one")
-
-
-def _find_due(lake: Lake, settings: Settings, night: date) -> str | None:
-    """Return the job by which to learn: a week after the last gate, or by the rule; None: none."""
-    records = lake.dates("evaluation_record")
-    if records and settings.updates == "rule":
-        due = settings.programme().matured_after_days
-        update = find_update(lake, night=night, matured_after_days=due)
-        print(f"  {update.job or 'no update'}: {update.reason}")
-        return update.job
-    if records:
-        return TRAINING if (night - records[-1]).days > TRAINING_DAYS else None
-    decided = [
-        day for day in lake.dates("logged_decisions") if lake.read("logged_decisions", day).height
-    ]
-    matured = decided and (night - decided[0]).days > settings.programme().matured_after_days
-    return TRAINING if matured else None

@@ -12,7 +12,7 @@ from orchestration.jobs import nightly, recalibration, weekly_training
 from orchestration.lake import Lake
 from orchestration.resources import Landing, ProgrammeFile
 from orchestration.settings import read_settings
-from orchestration.updates import find_update
+from orchestration.updates import find_due
 
 _QUIET_SECONDS = 120
 
@@ -67,16 +67,15 @@ def update_rule(
 ) -> Iterator[dg.RunRequest | dg.SkipReason]:
     """Start the training or recalibration that drift or new evidence asks for, once a night."""
     sealed = lake.dates("assignment_table")
-    if not sealed or not lake.dates("evaluation_record"):
-        yield dg.SkipReason("nothing was learned yet: run weekly_training by hand")
+    if not sealed or not lake.has("monitoring", sealed[-1]):
+        yield dg.SkipReason("the last night has not ended yet")
         return
-    night = sealed[-1] + timedelta(days=1)
-    update = find_update(lake, night=night, matured_after_days=programme.read().matured_after_days)
+    night, days = sealed[-1] + timedelta(days=1), programme.read().matured_after_days
+    update = find_due(lake, mode="rule", night=night, matured_after_days=days)
     if update.job is None:
         yield dg.SkipReason(update.reason)
         return
+    # One a night, whichever it is: both write the night's evaluation record.
     yield dg.RunRequest(
-        run_key=f"{update.job}:{night}",
-        job_name=update.job,
-        tags={"liftloop/reason": update.reason},
+        run_key=str(night), job_name=update.job, tags={"liftloop/reason": update.reason}
     )

@@ -127,11 +127,29 @@ def adjust_outcome(trial: Trial, candidates: Matrix, *, n_folds: int = 5) -> Tri
     return replace(trial, outcome=trial.outcome - expected[:, int(errors.argmin())])
 
 
+def fit_by_cluster(trial: Trial, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Fit effects linear in columns, shape (n, s), whatever these do without an offer.
+
+    Least squares of the outcome on the columns and on (offered - propensity) times them (Robinson
+    1988).
+
+    Returns
+    -------
+    tuple
+        Effects, shape (s,), and their covariance by cluster, shape (s, s): of large samples.
+    """
+    design = np.hstack([columns, trial.chance[:, None] * columns])
+    inverse = np.linalg.pinv(design.T @ design)
+    found = inverse @ (design.T @ trial.outcome)
+    rest = trial.outcome - design @ found
+    starts = np.flatnonzero(np.diff(trial.cluster, prepend=-1))
+    sums = np.add.reduceat(design * rest[:, None], starts)
+    size = columns.shape[1]
+    return found[size:], (inverse @ (sums.T @ sums) @ inverse)[size:, size:]
+
+
 def fit_effect(trial: Trial, selected: np.ndarray) -> np.ndarray:
     """Fit effects that are linear in the selected candidates.
-
-    Least squares of the outcome on them and on (offered - propensity) times them, so that what
-    they do without an offer takes no part (Robinson 1988).
 
     Parameters
     ----------
@@ -146,9 +164,7 @@ def fit_effect(trial: Trial, selected: np.ndarray) -> np.ndarray:
         Shape (1 + s,): the effect where all are 0, and what each adds.
     """
     base = np.column_stack([np.ones(trial.n_decisions), selected])
-    design = np.hstack([base, trial.chance[:, None] * base])
-    found, *_ = np.linalg.lstsq(design, trial.outcome, rcond=None)
-    return np.asarray(found[base.shape[1] :])
+    return fit_by_cluster(trial, base)[0]
 
 
 def score_candidates(

@@ -8,7 +8,7 @@ import polars as pl
 from scipy import stats
 
 from ml.core.errors import SupportError
-from ml.interactors.randomisation import Matrix, Trial, fit_effect
+from ml.interactors.randomisation import Matrix, Trial, fit_by_cluster, fit_effect
 from ml.interactors.search import SearchSettings, search_interactors
 
 GROUPS = {
@@ -25,7 +25,9 @@ GROUPS = {
     "difference_low": pl.Float64,
     "difference_high": pl.Float64,
 }
+LEAST_CLUSTERS = 100
 _BLOCK = 128
+_MOST_LEFT = 0.5
 
 
 def split_clusters(trial: Trial, *, share: float, seed: int) -> np.ndarray:
@@ -51,19 +53,28 @@ def measure_groups(trial: Trial, active: np.ndarray, names: Sequence[str]) -> pl
     -------
     pl.DataFrame
         ``GROUPS``: effects per decision in the outcome's unit with 95 % intervals by cluster, and
-        how many decisions with the offer and without are active.
+        how many decisions with the offer and without are active. No effects where a group has fewer
+        than ``LEAST_CLUSTERS`` customers with the offer or without: intervals would be too narrow.
     """
     rows = []
     for column, name in enumerate(names):
         is_active = active[:, column]
         both = np.column_stack([is_active, ~is_active]).astype(float)
-        found, covariance = _fit_groups(trial, both)
+        found, covariance = fit_by_cluster(trial, both)
         contrasts = {"effect_active": (1, 0), "effect_inactive": (0, 1), "difference": (1, -1)}
         row: dict[str, object] = {
             "name": name,
             "n_offered": int((is_active & trial.offered).sum()),
             "n_left": int((is_active & ~trial.offered).sum()),
         }
+        fewest = min(
+            len(np.unique(trial.cluster[group & arm]))
+            for group in (is_active, ~is_active)
+            for arm in (trial.offered, ~trial.offered)
+        )
+        if fewest < LEAST_CLUSTERS:
+            rows.append(row)
+            continue
         for label, weights in contrasts.items():
             contrast = np.array(weights, dtype=float)
             value = float(contrast @ found)
@@ -72,18 +83,6 @@ def measure_groups(trial: Trial, active: np.ndarray, names: Sequence[str]) -> pl
             row |= {label: value, f"{bound}_low": value - reach, f"{bound}_high": value + reach}
         rows.append(row)
     return pl.DataFrame(rows, schema=GROUPS)
-
-
-def _fit_groups(trial: Trial, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return effects in groups that share all decisions among them, and their covariance."""
-    design = np.hstack([groups, trial.chance[:, None] * groups])
-    inverse = np.linalg.pinv(design.T @ design)
-    found = inverse @ (design.T @ trial.outcome)
-    rest = trial.outcome - design @ found
-    starts = np.flatnonzero(np.diff(trial.cluster, prepend=-1))
-    sums = np.add.reduceat(design * rest[:, None], starts)
-    size = groups.shape[1]
-    return found[size:], (inverse @ (sums.T @ sums) @ inverse)[size:, size:]
 
 
 def measure_stability(
@@ -116,11 +115,13 @@ def measure_stability(
 class Residual:
     """What of the effect's differences between customers the selected ones leave.
 
-    ``spread`` is their standard deviation, in the outcome's unit, 0 where they covary negatively;
-    ``p_value`` that there are none; ``n_pairs`` of decisions about the same customer tell.
+    ``spread`` is their standard deviation, in the outcome's unit, 0 where they covary negatively,
+    ``spread_high`` its one-sided 95 % bound; ``p_value`` that there are none; ``n_pairs`` of
+    decisions about the same customer tell.
     """
 
     spread: float
+    spread_high: float
     p_value: float
     n_pairs: int
 
@@ -175,12 +176,18 @@ def find_residual(
     for start in range(0, n_draws, _BLOCK):
         size = (trial.n_decisions, min(_BLOCK, n_draws - start))
         drawn.append(sum_pairs((random.random(size) < propensity) - propensity))
-    above = int((np.concatenate(drawn) >= observed).sum())
-    spread = float(np.sqrt(max(0.0, observed / (2 * n_pairs))))
-    return Residual(spread, (1 + above) / (1 + n_draws), n_pairs)
+    by_chance = np.concatenate(drawn)
+    above = int((by_chance >= observed).sum())
+    reach = float(stats.norm.ppf(0.95) * by_chance.std())
+    spread, high = (
+        float(np.sqrt(max(0.0, each / (2 * n_pairs)))) for each in (observed, observed + reach)
+    )
+    return Residual(spread, high, (1 + above) / (1 + n_draws), n_pairs)
 
 
-def choose_words(*, is_randomised: bool, is_sufficient: bool, residual: Residual | None) -> str:
+def choose_words(
+    *, is_randomised: bool, is_sufficient: bool, residual: Residual | None, explained: float
+) -> str:
     """Return what an interactor may be called.
 
     Parameters
@@ -192,14 +199,17 @@ def choose_words(*, is_randomised: bool, is_sufficient: bool, residual: Residual
         effect, without error.
     residual
         What is left of the effect's differences, None where that can't be told.
+    explained
+        Standard deviation of the effect that the selected ones make.
 
     Returns
     -------
     str
-        'direct effect modifier' only under both declarations and nothing left; 'subgroup effect'
-        under randomisation, which doesn't make the modifier a cause; 'predictive modifier' else.
+        'direct effect modifier' only under both declarations and where what is left is surely
+        below half of what is explained; 'subgroup effect' under randomisation, which doesn't make
+        the modifier a cause; 'predictive modifier' else.
     """
     if not is_randomised:
         return "predictive modifier"
-    is_complete = residual is not None and residual.p_value > 0.05
+    is_complete = residual is not None and residual.spread_high < _MOST_LEFT * explained
     return "direct effect modifier" if is_sufficient and is_complete else "subgroup effect"

@@ -11,6 +11,7 @@ from ml.interactors.randomisation import (
     Scores,
     Trial,
     adjust_outcome,
+    fit_by_cluster,
     score_candidates,
 )
 
@@ -29,7 +30,8 @@ class SearchSettings:
     relevance
         A candidate must move the effect by more than this share of what the strongest does, both
         per standard deviation given the others; 0 selects whatever is significant, with enough data
-        every correlate of a driver.
+        every correlate of a driver. A declared threshold on estimated sizes, less 1.64 of the
+        candidate's own standard errors.
     least_active
         Decisions with the offer and without at which a candidate is not 0.
     n_draws, seed
@@ -143,11 +145,20 @@ class _Search:
         self._n_scored = 0
 
     def find_next(self, selected: list[int]) -> Step:
-        """Return the strongest candidate that is not selected: added or refused."""
+        """Return the strongest relevant candidate that is not selected, else why none is added."""
         scores = self._score(selected)
         strength = np.abs(scores.observed)
         strength[selected] = -1
-        return self._judge(int(strength.argmax()), selected, scores)
+        order = np.argsort(-strength, kind="stable")
+        strongest = self._judge(int(order[0]), selected, scores)
+        if strongest.kind == "added":
+            return strongest
+        p_values = scores.find_p_values()
+        for each in order[1 : 1 + int((p_values[order[1:]] <= self._settings.alpha).sum())]:
+            step = self._judge(int(each), selected, scores)
+            if step.kind == "added":
+                return step
+        return strongest
 
     def find_dropped(self, selected: list[int]) -> Step | None:
         """Return the least of those selected that would not be added to the others, if any."""
@@ -202,16 +213,10 @@ def measure_sizes(trial: Trial, selected: np.ndarray) -> tuple[np.ndarray, np.nd
     tuple
         Absolute sizes, in the outcome's unit, and their standard errors by cluster: (s,) each.
     """
-    base = np.column_stack([np.ones(trial.n_decisions), selected])
-    design = np.hstack([base, trial.chance[:, None] * base])
-    inverse = np.linalg.pinv(design.T @ design)
-    found = inverse @ (design.T @ trial.outcome)
-    rest = trial.outcome - design @ found
-    starts = np.flatnonzero(np.diff(trial.cluster, prepend=-1))
-    sums = np.add.reduceat(design * rest[:, None], starts)
-    covariance = inverse @ (sums.T @ sums) @ inverse
-    first = base.shape[1] + 1
-    errors = np.sqrt(np.maximum(np.diag(covariance)[first:], 0))
+    found, covariance = fit_by_cluster(
+        trial, np.column_stack([np.ones(trial.n_decisions), selected])
+    )
+    errors = np.sqrt(np.maximum(np.diag(covariance)[1:], 0))
     precision = np.linalg.pinv(np.atleast_2d(np.cov(selected, rowvar=False)))
     spread = 1 / np.sqrt(np.maximum(np.diag(precision), 1e-300))
-    return np.abs(found[first:]) * spread, errors * spread
+    return np.abs(found[1:]) * spread, errors * spread

@@ -88,7 +88,10 @@ class AgentScorer:
         effects = self.uplift.predict(contexts, needs_proof=False)
         advantage = self.agent.find_advantages(self.encode(contexts))
         whole = advantage + (1 + self.price) * effects.cost_effect
-        return self.uplift.weigh_pairs(contexts, effects, whole=whole, bound=whole)
+        scores = self.uplift.weigh_pairs(contexts, effects, whole=whole, bound=whole)
+        is_proven = self.uplift.heads.find_support(contexts.frame["lifecycle"].to_numpy())
+        # Reported, and expected by the gate, is what is proven of the week.
+        return replace(scores, value_effect=np.where(is_proven, scores.value_effect, 0.0))
 
 
 def replace_uplift(scorer: Scorer, uplift: UpliftScorer) -> Scorer:

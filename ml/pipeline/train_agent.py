@@ -23,6 +23,7 @@ from ml.pipeline.snapshots import Snapshot
 _FEWEST_STEPS = 1_000
 _MOST_DECISIONS = 3
 _LEAST_ROWS = 5
+_FEWEST_VALUED = 50
 
 JOURNEYS = {
     "policy": pl.String,
@@ -159,8 +160,10 @@ def value_journeys(
 
     A random half of the evaluation customers fits the action values (fitted Q evaluation by trees);
     the other half's first decisions are where journeys begin, and correct them: doubly robust over
-    three decisions, or as many fewer as journeys enough carry the weights of, with intervals
-    clustered by customer. Values are of journeys without end at the agent's discount.
+    three decisions, or as many fewer as journeys enough carry the weights of. Values are of
+    journeys without end at the agent's discount, most of which lies beyond the decisions that are
+    corrected: intervals are of the corrected part, clustered by customer, and hold none of the
+    error of fitted values after that.
 
     Parameters
     ----------
@@ -189,6 +192,10 @@ def value_journeys(
     random = np.random.default_rng([len(logged.action), 41])
     is_fitting = random.random(int(logged.customer.max(initial=0)) + 1) < 0.5
     is_fitting = is_fitting[steps.customer]
+    if min(is_fitting.sum(), (~is_fitting).sum()) < _FEWEST_VALUED:
+        refusal = f"fewer than {_FEWEST_VALUED} evaluation decisions that another follows"
+        refused = [{"policy": name, "refusal": refusal} for name in policies]
+        return pl.DataFrame(refused, schema=JOURNEYS)
     trees = grow_trees(
         steps.take(is_fitting),
         kinds=list_kinds(agent.actions.face_values),

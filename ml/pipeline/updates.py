@@ -8,8 +8,8 @@ TRAINING, RECALIBRATION = "weekly_training", "recalibration"
 REST_DAYS = 7
 LEAST_GAIN = 0.10
 """By so much must standard errors of effects shrink for a training to be worth it."""
-DRIFT_SIGNALS = ("costs", "effects", "catalogue")
-"""Of monitoring: those that say that effects are other than they were."""
+WORN, REPRICED = ("costs", "effects"), "catalogue"
+"""Signals of monitoring: effects are other than they were; prices are."""
 
 
 class Update(NamedTuple):
@@ -46,23 +46,37 @@ def measure_information(log: pl.LazyFrame, *, control: str) -> float:
 
 
 def choose_update(
-    signals: pl.DataFrame, *, has_heads: bool, days_since: int, learned_from: float, gained: float
+    signals: pl.DataFrame,
+    *,
+    days_since: int,
+    days_decided: int,
+    can_recalibrate: bool,
+    matured_after_days: int,
+    learned_from: float,
+    gained: float,
 ) -> Update:
     """Choose whether to train, to recalibrate or to leave things as they are.
 
-    After a drift the champion is brought in line with what came since; a training would mostly
-    learn what was. Else there is a training once effects' standard errors shrink by
-    ``LEAST_GAIN``: 1 - sqrt(I / (I + new)), I the information of the last one. So trainings grow
-    rarer as the log grows, and stop where the policy leaves nothing to chance.
+    After a drift the champion is brought in line with what came since, once; a training would
+    mostly learn what was. Where that did not end the alarm, where the champion can't be
+    recalibrated, or where prices changed, which its actions carry, there is a training. Else there
+    is one once effects' standard errors shrink by ``LEAST_GAIN``: 1 - sqrt(I / (I + new)), I the
+    information of the last one. So trainings grow rarer as the log grows, and stop where the policy
+    leaves nothing to chance.
 
     Parameters
     ----------
     signals
         Monitoring rows of the last night.
-    has_heads
-        Whether the champion learned effects: a rule can't be recalibrated.
     days_since
-        The last update.
+        The last training or recalibration.
+    days_decided
+        Since when the champion decides: until a week of its decisions has matured, costs and
+        effects are those of the one before.
+    can_recalibrate
+        Whether the champion learned effects, and was not recalibrated since the last training.
+    matured_after_days
+        From a decision to its outcome.
     learned_from, gained
         ``measure_information`` of what the last training had, and of what has matured since.
 
@@ -73,11 +87,14 @@ def choose_update(
     """
     if days_since < REST_DAYS:
         return Update(None, f"the last update is {days_since} days old, fewer than {REST_DAYS}")
-    drifted = signals.filter(pl.col("is_alarm") & pl.col("signal").is_in(DRIFT_SIGNALS))
+    is_own = days_decided >= matured_after_days + REST_DAYS
+    counted = [*WORN, REPRICED] if is_own else [REPRICED]
+    drifted = signals.filter(pl.col("is_alarm") & pl.col("signal").is_in(counted))
     if drifted.height:
         worst = drifted.sort(pl.col("statistic") / pl.col("limit")).row(-1, named=True)
+        is_repriced = (drifted["signal"] == REPRICED).any()
         return Update(
-            RECALIBRATION if has_heads else TRAINING,
+            RECALIBRATION if can_recalibrate and not is_repriced else TRAINING,
             f"{worst['signal']} of {worst['subject']} drifted: {worst['statistic']:.1f}, limit "
             f"{worst['limit']:.1f}",
         )

@@ -66,7 +66,9 @@ def plot_journeys(journeys: pl.DataFrame, *, currency: str) -> Figure:
     axes.plot(fitted, position - 0.25, "x", color="black", label="fitted Q evaluation alone")
     axes.set_ylim(-0.6, journeys.height - 0.4)
     axes.set_yticks(position, journeys["policy"].to_list())
-    axes.set_xlabel(f"discounted net value of a journey, {currency} per customer (DR, 95 %)")
+    axes.set_xlabel(
+        f"discounted net value of a journey, {currency} per customer; DR of its first decisions"
+    )
     axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1))
     axes.spines[["top", "right"]].set_visible(False)
     return figure

@@ -149,12 +149,8 @@ class UpliftHeads:
                 f"{self.schema_hash}: retrain, or score with the programme they were fitted with"
             )
         lifecycle = contexts.frame["lifecycle"].to_numpy()
-        supported = np.zeros((contexts.n_customers, self.n_actions), dtype=bool)
-        for head in self.heads:
-            known = head.is_supported if needs_proof else head.is_logged
-            supported[lifecycle == head.lifecycle] = known
+        supported = self.find_support(lifecycle, needs_proof=needs_proof)
         has_head = np.isin(lifecycle, [head.lifecycle for head in self.heads])
-        supported[:, 0] = True
         value = self.predict_outcome("value", contexts.context, lifecycle)
         cost = self.predict_outcome("cost", contexts.context, lifecycle)
         control = self.outcome_model.predict_control(contexts.context, self.descriptors)
@@ -166,6 +162,15 @@ class UpliftHeads:
             cost_spread=np.where(supported, cost.spread, 0.0),
             supported=supported,
         )
+
+    def find_support(self, lifecycle: np.ndarray, *, needs_proof: bool = True) -> np.ndarray:
+        """Return which actions have support for customers of lifecycles (n,): (n, K), bool."""
+        supported = np.zeros((len(lifecycle), self.n_actions), dtype=bool)
+        for head in self.heads:
+            known = head.is_supported if needs_proof else head.is_logged
+            supported[lifecycle == head.lifecycle] = known
+        supported[:, 0] = True
+        return supported
 
     def predict_outcome(
         self, outcome: str, context: np.ndarray, lifecycle: np.ndarray

@@ -75,7 +75,9 @@ def agent_policy(
         "journeys": plot_journeys(journeys, currency=settings.currency),
     }
     tags = {
-        "training_date": str(training_date),
+        # Prices and effects are those that its heads were fitted on.
+        "training_date": base.tags["training_date"],
+        "trained_as_of": str(training_date),
         "data_hash": snapshot.data_hash,
         "stands_on": base.version,
     }

@@ -35,39 +35,21 @@ _JUDGED = [
     specs=[
         dg.AssetSpec(
             "policy_values",
-            deps=[
-                "uplift_heads",
-                "recalibrated_policy",
-                "agent_policy",
-                "lifecycle_rule",
-                "randomisation_checks",
-            ],
+            deps=_JUDGED,
             description=explain(PolicyValues),
             group_name="validate",
             kinds={"polars"},
         ),
         dg.AssetSpec(
             "budget_curve",
-            deps=[
-                "uplift_heads",
-                "recalibrated_policy",
-                "agent_policy",
-                "lifecycle_rule",
-                "randomisation_checks",
-            ],
+            deps=_JUDGED,
             description="What candidate and champion are worth at other budgets, as deployed.",
             group_name="validate",
             kinds={"polars"},
         ),
         dg.AssetSpec(
             "evaluation_record",
-            deps=[
-                "uplift_heads",
-                "recalibrated_policy",
-                "agent_policy",
-                "lifecycle_rule",
-                "randomisation_checks",
-            ],
+            deps=_JUDGED,
             description="The gate's evidence, verdict and reasons, which a promotion presents.",
             group_name="validate",
             kinds={"polars"},

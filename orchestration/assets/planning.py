@@ -15,7 +15,8 @@ from orchestration.resources import ProgrammeFile
 
 
 @dg.asset(
-    deps=SNAPSHOT,
+    # After the heads: its partition says that a training came so far.
+    deps=[*SNAPSHOT, "uplift_heads"],
     group_name="learn",
     kinds={"polars"},
 )

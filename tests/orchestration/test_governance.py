@@ -10,7 +10,7 @@ import pytest
 from conftest import run_liftloop, run_night
 from known_log import ACTIONS, PROGRAMME, make_rows
 
-from ml.core.contexts import build_contexts, join_beliefs
+from ml.core.contexts import BELIEF_UNIT, build_contexts, join_beliefs
 from ml.core.errors import PromotionError
 from ml.core.schemas import EvaluationRecord
 from ml.pipeline.learn import fit_lifecycle_rule
@@ -350,6 +350,10 @@ def test_an_agent_is_a_candidate_like_any_other(home_copy):
     assert record["champion_version"] == before.version
     heads = registry.load(candidate.tags["stands_on"]).policy.scorer.uplift.heads
     assert candidate.policy.scorer.uplift.heads.schema_hash == heads.schema_hash
+    # The world model's belief is part of the agent's state.
+    assert any(
+        name.startswith(BELIEF_UNIT) for name in candidate.policy.scorer.encoder.feature_names
+    )
     assert candidate.policy.scorer.encode(_read_contexts(lake, candidate.policy)).shape[0] > 0
 
 

@@ -11,12 +11,13 @@ from ml.core.errors import ContractError
 from ml.core.schemas import Monitoring
 from ml.pipeline.updates import RECALIBRATION, TRAINING
 from orchestration.lake import Lake, write_parquet
-from orchestration.night import _find_due
 from orchestration.resources import ProgrammeFile
 from orchestration.sensors import update_rule
 from orchestration.settings import read_settings
+from orchestration.updates import find_due
 
 TRAINED = date(2026, 3, 2)
+FIRST = TRAINED - timedelta(days=60)
 
 
 @pytest.fixture
@@ -39,15 +40,22 @@ def home(tmp_path, monkeypatch):
         write_parquet(rows, lake.path("logged_decisions", night))
     catalogue = CONFIG.offers_frame().with_columns(pl.lit(PROGRAMME.surface).alias("surface"))
     write_parquet(catalogue, lake.path("action_catalogue", TRAINED))
-    for table in ("action_plan", "evaluation_record", "promotions"):
-        write_parquet(pl.DataFrame({"x": [1]}), lake.path(table, TRAINED))
-    _change_champion(lake, "promoted")
+    write_parquet(pl.DataFrame({"x": [1]}), lake.path("action_plan", TRAINED))
+    _record(lake, TRAINED, since=FIRST)
+    _change_champion(lake, ["first", "promoted"], on=TRAINED - timedelta(days=14))
     return lake
 
 
-def _change_champion(lake, cause):
-    change = pl.DataFrame({"number": [1], "to_version": ["2"], "cause": [cause]})
-    write_parquet(change, lake.path("champion_changes", TRAINED))
+def _record(lake, day, *, since):
+    """A gate's record; one after a recalibration is judged on what came since the drift."""
+    write_parquet(pl.DataFrame({"judged_since": [since]}), lake.path("evaluation_record", day))
+
+
+def _change_champion(lake, causes, *, on):
+    """Changes of champion: the rule is version 1, what is promoted another."""
+    versions = ["1" if cause in ("first", "demoted") else "2" for cause in causes]
+    changes = pl.DataFrame({"to_version": versions, "cause": causes})
+    write_parquet(changes, lake.path("champion_changes", on))
 
 
 def _alarm(lake, day):
@@ -56,55 +64,97 @@ def _alarm(lake, day):
     lake.write(frame, "monitoring", day, schema=Monitoring)
 
 
-def _due(lake, days):
-    return _find_due(lake, read_settings(), TRAINED + timedelta(days=days))
+def _find(lake, days, mode="rule"):
+    night = TRAINED + timedelta(days=days)
+    return find_due(lake, mode=mode, night=night, matured_after_days=8)
 
 
-def test_a_training_is_due_once_errors_shrink_by_a_tenth(home, capsys):
-    # 53 days had matured by the training: 1 - sqrt(53 / 66) is the first share above a tenth.
-    assert next(days for days in range(1, 30) if _due(home, days) == TRAINING) == 13
-    assert "standard errors would shrink by" in capsys.readouterr().out
+def _due(lake, days, mode="rule"):
+    return _find(lake, days, mode).job
 
 
-def test_after_a_drift_the_champion_is_recalibrated_and_a_rule_replaced(home):
+def test_a_training_is_due_once_errors_shrink_by_a_tenth(home):
+    # 53 days had matured by the training: 1 - sqrt(53 / 66) is the first share above a tenth, and a
+    # training before night 14 is of day 13.
+    assert next(days for days in range(1, 30) if _due(home, days) == TRAINING) == 14
+    assert "standard errors would shrink by 10%" in _find(home, 14).reason
+
+
+def test_after_a_drift_the_champion_is_recalibrated_once_then_a_training_is_due(home):
     _alarm(home, TRAINED + timedelta(days=7))
     assert _due(home, 8) == RECALIBRATION
-    _change_champion(home, "first")
-    assert _due(home, 8) == TRAINING
-
-
-def test_alarms_before_the_last_update_are_its_own(home):
-    _alarm(home, TRAINED)
-    assert _due(home, 8) is None
-
-
-def test_after_a_recalibration_the_evidence_still_counts_from_the_training(home):
-    write_parquet(pl.DataFrame({"x": [1]}), home.path("evaluation_record", date(2026, 3, 8)))
-    assert _due(home, 10) is None
+    # It was refused, or did not help.
+    _record(home, TRAINED + timedelta(days=7), since=TRAINED - timedelta(days=30))
+    _alarm(home, TRAINED + timedelta(days=14))
+    assert _due(home, 14) is None
     assert _due(home, 15) == TRAINING
 
 
-def test_the_sensor_starts_what_is_due_once_a_night(home):
+@pytest.mark.parametrize("causes", [["first"], ["first", "promoted", "demoted"]])
+def test_a_rule_that_decides_again_is_not_recalibrated(home, causes):
+    _change_champion(home, causes, on=TRAINED - timedelta(days=14))
+    _alarm(home, TRAINED + timedelta(days=7))
+    assert _due(home, 8) == TRAINING
+
+
+def test_alarms_of_the_champion_before_are_not_the_new_ones(home):
+    _alarm(home, TRAINED)
+    assert _due(home, 8) is None
+    _change_champion(home, ["promoted"], on=TRAINED)
+    _alarm(home, TRAINED + timedelta(days=7))
+    assert _due(home, 8) is None
+    assert "shrink by" in _find(home, 8).reason
+
+
+def test_an_agents_gate_is_no_update(home):
+    _record(home, TRAINED + timedelta(days=7), since=FIRST)
+    assert _due(home, 14) == TRAINING
+    assert _due(home, 8, "weekly") == TRAINING
+
+
+def test_without_a_plan_of_actions_the_record_tells_the_training(home):
+    home.path("action_plan", TRAINED).unlink()
+    home.path("action_plan", TRAINED).parent.rmdir()
+    assert _due(home, 14) == TRAINING
+    assert _due(home, 7, "weekly") is None
+
+
+@pytest.mark.parametrize("mode", ["weekly", "rule"])
+def test_the_first_training_is_due_once_a_decision_has_matured(home, mode):
+    home.path("evaluation_record", TRAINED).unlink()
+    home.path("evaluation_record", TRAINED).parent.rmdir()
+    assert _due(home, 0, mode) == TRAINING
+    early = find_due(home, mode=mode, night=FIRST + timedelta(days=8), matured_after_days=8)
+    assert (early.job, early.reason) == (None, "nothing was learned yet")
+
+
+def test_the_sensor_starts_one_job_a_night(home):
     programme = ProgrammeFile(path=str(home.path("x", TRAINED).parents[3] / "programme.json"))
 
     def evaluate():
         (result,) = update_rule(dg.build_sensor_context(), lake=home, programme=programme)
         return result
 
-    assert "nothing was learned yet" in evaluate().skip_message
-    write_parquet(pl.DataFrame({"x": [1]}), home.path("assignment_table", TRAINED))
-    assert "0 days old" in evaluate().skip_message
-    night = TRAINED + timedelta(days=12)
+    assert "has not ended" in evaluate().skip_message
+    night = TRAINED + timedelta(days=13)
     write_parquet(pl.DataFrame({"x": [1]}), home.path("assignment_table", night))
+    assert "has not ended" in evaluate().skip_message
+    _alarm(home, night)
     request = evaluate()
-    assert (request.job_name, request.run_key) == (TRAINING, "weekly_training:2026-03-15")
-    assert "shrink by" in request.tags["liftloop/reason"]
+    assert (request.job_name, request.run_key) == (RECALIBRATION, "2026-03-16")
+    assert "drifted" in request.tags["liftloop/reason"]
+    # Another job of the same night has the same key: it is not started beside it.
+    _change_champion(home, ["first"], on=TRAINED - timedelta(days=14))
+    assert (evaluate().job_name, evaluate().run_key) == (TRAINING, "2026-03-16")
+    home.path("monitoring", night).unlink()
+    home.path("assignment_table", night).unlink()
 
 
 def test_weeks_are_the_default_and_other_words_are_refused(home, monkeypatch):
     monkeypatch.delenv("LIFTLOOP_UPDATES")
-    assert _due(home, 7) is None
-    assert _due(home, 8) == TRAINING
+    assert read_settings().updates == "weekly"
+    assert _due(home, 7, "weekly") is None
+    assert _due(home, 8, "weekly") == TRAINING
     monkeypatch.setenv("LIFTLOOP_UPDATES", "never")
     with pytest.raises(ContractError, match="LIFTLOOP_UPDATES=never: write weekly or rule"):
         read_settings()

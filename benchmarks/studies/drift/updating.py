@@ -40,6 +40,7 @@ class Rule:
 
     def __init__(self) -> None:
         self._learned_from: float | None = None
+        self._is_mended = False
 
     def choose(self, system: System, world: World, state: WorldState, marts: LoopMarts) -> Update:
         """Return what the rule says."""
@@ -48,15 +49,20 @@ class Rule:
         information = measure_information(log.lazy(), control=control)
         if self._learned_from is None:
             self._learned_from = information
+        has_heads = system.champion is not None and system.champion.scorer.uplift is not None
+        passed = [gate.night for gate in system.gates if gate.is_passed]
         update = choose_update(
             self._watch(system, world.config.programme, marts),
-            has_heads=system.champion is not None and system.champion.scorer.uplift is not None,
             days_since=state.day - system.gates[-1].night,
+            days_decided=state.day - max(passed, default=system.gates[0].night),
+            can_recalibrate=has_heads and not self._is_mended,
+            matured_after_days=world.config.programme.matured_after_days,
             learned_from=self._learned_from,
             gained=information - self._learned_from,
         )
         if update.job == TRAINING:
-            self._learned_from = information
+            self._learned_from, self._is_mended = information, False
+        self._is_mended |= update.job == RECALIBRATION
         return update
 
     def _watch(self, system: System, programme: Programme, marts: LoopMarts) -> pl.DataFrame:

@@ -21,12 +21,11 @@ from ml.pipeline.online import judge_arms
 from ml.pipeline.policies import BudgetedPolicy
 from ml.pipeline.recalibrate import recalibrate_policy
 from ml.pipeline.snapshots import Snapshot, take_snapshot
-from ml.pipeline.updates import RECALIBRATION, TRAINING, Update
+from ml.pipeline.updates import RECALIBRATION, REST_DAYS, TRAINING, Update
 from ml.pipeline.validate import evaluate_candidate
 from ml.simulate.dynamics import eligible_actions
 from ml.simulate.truth import compute_truth
 from ml.simulate.world import World, WorldState
-from orchestration.night import TRAINING_DAYS
 
 
 @dataclass(frozen=True)
@@ -127,7 +126,7 @@ class Weekly:
 
     def choose(self, system: "System", world: World, state: WorldState, marts: LoopMarts) -> Update:
         """Return a training a week after the last gate."""
-        is_due = state.day - system.gates[-1].night >= TRAINING_DAYS
+        is_due = state.day - system.gates[-1].night >= REST_DAYS
         return Update(TRAINING if is_due else None, "a week has passed")
 
 
@@ -270,7 +269,7 @@ class System:
         decisions = to_contract(night.assignments, self._programme)
         self.remember(decisions, features, state.day)
         self.mature(marts, state.day)
-        if state.day + 1 - self.gates[-1].night >= TRAINING_DAYS:
+        if state.day + 1 - self.gates[-1].night >= REST_DAYS:
             self.account(marts, state.day)
         return decisions
 

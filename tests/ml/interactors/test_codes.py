@@ -69,13 +69,11 @@ def test_what_recurs_is_what_was_planted(planted, coders):
     directions, _, _ = planted
     recurs = find_recurring(coders)
     assert recurs.sum() >= 0.7 * N_FEATURES
-    own = coders[0].decoder @ coders[0].whitening.T
     # Whitened directions are compared where they were learned.
     seen = directions @ coders[0].whitening
     seen /= np.linalg.norm(seen, axis=1, keepdims=True)
     cosine = (coders[0].decoder @ seen.T).max(axis=1)
     assert cosine[recurs].mean() > cosine[~recurs].mean() + 0.1
-    assert own.shape == (SETTINGS.n_features, SIZE)
     with pytest.raises(ContractError, match="train at least two"):
         find_recurring(coders[:1])
 

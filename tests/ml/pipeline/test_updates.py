@@ -14,6 +14,14 @@ from ml.pipeline.updates import (
 )
 
 CALM = Monitoring.create_empty()
+DEFAULTS = {
+    "days_since": 7,
+    "days_decided": 15,
+    "can_recalibrate": True,
+    "matured_after_days": 8,
+    "learned_from": 100.0,
+    "gained": 0.0,
+}
 
 
 def _log(chances):
@@ -66,15 +74,19 @@ def test_information_is_the_precision_of_an_effect_in_units_of_the_outcomes_vari
         (CALM, {"gained": 30.0}, TRAINING, "shrink by 12%"),
         (CALM, {"learned_from": 0.0, "gained": 1.0}, TRAINING, "shrink by 100%"),
         (_alarm("costs"), {}, RECALIBRATION, "costs of x drifted: 9.0, limit 8.0"),
-        (_alarm("effects"), {"has_heads": False}, TRAINING, "effects of x"),
+        # Once: what it did not mend, and what can't be mended so, is learned anew.
+        (_alarm("effects"), {"can_recalibrate": False}, TRAINING, "effects of x"),
+        (_alarm("catalogue"), {}, TRAINING, "catalogue of x"),
         (_alarm("catalogue"), {"days_since": 2}, None, "2 days old"),
+        # What has matured is of the champion before.
+        (_alarm("costs"), {"days_decided": 14}, None, "shrink by"),
+        (_alarm("catalogue"), {"days_decided": 14}, TRAINING, "catalogue of x"),
         (_alarm("features"), {}, None, "shrink by"),
         (_alarm("costs", is_alarm=False), {}, None, "shrink by"),
     ],
 )
 def test_the_rule(signals, facts, job, reason):
-    defaults = {"has_heads": True, "days_since": 7, "learned_from": 100.0, "gained": 0.0}
-    update = choose_update(signals, **{**defaults, **facts})
+    update = choose_update(signals, **{**DEFAULTS, **facts})
     assert update.job == job
     assert reason in update.reason
 
@@ -83,9 +95,8 @@ def test_trainings_grow_rarer_as_the_log_grows():
     learned, known, weeks = 100.0, 100.0, []
     for week in range(1, 200):
         known += 10.0
-        update = choose_update(
-            CALM, has_heads=True, days_since=7, learned_from=learned, gained=known - learned
-        )
+        facts = {"learned_from": learned, "gained": known - learned}
+        update = choose_update(CALM, **{**DEFAULTS, **facts})
         if update.job == TRAINING:
             learned = known
             weeks.append(week)
