@@ -132,7 +132,8 @@ def run_recalibrate(parsed: argparse.Namespace) -> int:
 
 def run_agent(parsed: argparse.Namespace) -> int:
     """Train an agent on what has matured; the gate decides about it."""
-    _run_for_gate("agent_training", {})
+    config = {"agent_policy": {"config": {"n_updates": parsed.updates}}}
+    _run_for_gate("agent_training", config)
     return 0
 
 
@@ -396,6 +397,7 @@ def _build_parser() -> argparse.ArgumentParser:
     mended.add_argument("--since", type=_parse_date, help="YYYY-MM-DD; default: four weeks")
     mended.set_defaults(run=run_recalibrate)
     agent = commands.add_parser("agent", help="train an agent that looks beyond the next week")
+    agent.add_argument("--updates", type=int, default=600, help="gradient steps of each network")
     agent.set_defaults(run=run_agent)
     mixed = commands.add_parser("media-mix", help="fit the media mix, recommend a split")
     mixed.add_argument("--draws", type=int, default=800, help="of each of four chains")

@@ -30,6 +30,12 @@ if TYPE_CHECKING:
 _REPORTS_A_LINE = 10
 
 
+class AgentConfig(dg.Config):
+    """Gradient steps of each of the agent's networks."""
+
+    n_updates: int = 600
+
+
 @dg.asset(
     deps=[*SNAPSHOT, "uplift_heads"],
     group_name="learn",
@@ -37,11 +43,16 @@ _REPORTS_A_LINE = 10
     pool="mlflow_registry",
 )
 def agent_policy(
-    context: dg.AssetExecutionContext, lake: Lake, programme: ProgrammeFile, mlflow: Mlflow
+    context: dg.AssetExecutionContext,
+    config: AgentConfig,
+    lake: Lake,
+    programme: ProgrammeFile,
+    mlflow: Mlflow,
 ) -> dg.MaterializeResult:
     """Train an agent under the budget's shadow price and register it as the candidate."""
     if find_spec("torchrl") is None:
         raise ContractError("an agent needs torch: install it with pip install '.[control]'")
+    from ml.control.agent import FROM_LOGS
     from ml.pipeline.train_agent import count_sent, fit_agent, value_journeys
     from ml.tracking.registry import PolicyRegistry
     from ml.tracking.runs import track_run
@@ -61,7 +72,13 @@ def agent_policy(
         if len(curve) % _REPORTS_A_LINE == 0:
             context.log.info(f"member {now.member}, step {now.update}: loss {now.loss:.3f}")
 
-    candidate = fit_agent(snapshot, base.policy, programme=settings, progress=report)
+    candidate = fit_agent(
+        snapshot,
+        base.policy,
+        programme=settings,
+        settings=replace(FROM_LOGS, n_updates=config.n_updates),
+        progress=report,
+    )
     policies: dict[str, Policy] = {
         CANDIDATE: candidate,
         CHAMPION: AlignedPolicy(champion.policy, actions, seen),

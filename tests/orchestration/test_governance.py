@@ -341,7 +341,7 @@ def test_a_recalibrated_champion_is_a_candidate_like_any_other(home_copy):
 def test_an_agent_is_a_candidate_like_any_other(home_copy):
     lake = Lake(root=str(home_copy / "lake"))
     before = _open_registry(home_copy).load_champion()
-    printed = run_liftloop(home_copy, "agent")
+    printed = run_liftloop(home_copy, "agent", "--updates", "40")
     assert "agent_policy: done" in printed
     record = lake.read("evaluation_record", lake.dates("evaluation_record")[-1]).row(0, named=True)
     registry = _open_registry(home_copy)
