@@ -57,9 +57,10 @@ def find_due(lake: Lake, *, mode: str, night: date, matured_after_days: int) -> 
     log = lake.scan("logged_decisions", until=night)
     # A training before this night would be of the night before.
     newest, matures = night - timedelta(days=1), timedelta(days=matured_after_days)
-    learned_from, known = (
-        measure_information(log.filter(pl.col("decision_date") <= day - matures), control=control)
-        for day in (trained, newest)
+    matured = pl.col("decision_date") + matures
+    learned_from, gained = (
+        measure_information(log.filter(span), control=control)
+        for span in (matured <= trained, (matured > trained) & (matured <= newest))
     )
     changes = lake.scan("champion_changes").collect()
     rules = changes.filter(pl.col("cause") == "first")["to_version"].to_list()
@@ -70,7 +71,7 @@ def find_due(lake: Lake, *, mode: str, night: date, matured_after_days: int) -> 
         can_recalibrate=changes["to_version"][-1] not in rules and last == trained,
         matured_after_days=matured_after_days,
         learned_from=learned_from,
-        gained=known - learned_from,
+        gained=gained,
     )
 
 

@@ -134,6 +134,16 @@ class Agent:
     spread: np.ndarray
     scale: float
 
+    @property
+    def price(self) -> float:
+        """Reward per unit of cost that it learned under."""
+        return self.settings.price
+
+    @property
+    def discount(self) -> float:
+        """Of the next step's value."""
+        return self.settings.discount
+
     def value(self, state: np.ndarray) -> np.ndarray:
         """Return every member's action values, shape (M, n, K), currency."""
         parts = []

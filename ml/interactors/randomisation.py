@@ -7,6 +7,7 @@ outcome and rare the candidates are (Fisher 1935). They are studentised, by clus
 effect need only be the same on average (Wu and Ding 2021).
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -58,6 +59,18 @@ class Trial:
     def chance(self) -> np.ndarray:
         """Offered less its propensity, shape (n,)."""
         return np.asarray(self.offered - self.propensity)
+
+    @property
+    def starts(self) -> np.ndarray:
+        """Where each cluster begins, shape (C,)."""
+        return np.flatnonzero(np.diff(self.cluster, prepend=-1))
+
+    def draw_again(self, n_draws: int, random: np.random.Generator) -> Iterator[np.ndarray]:
+        """Yield the offers drawn again, less their propensities: blocks of shape (n, b)."""
+        propensity = self.propensity[:, None]
+        for start in range(0, n_draws, _BLOCK):
+            size = (self.n_decisions, min(_BLOCK, n_draws - start))
+            yield (random.random(size, dtype=np.float32) < propensity) - propensity
 
     def take(self, rows: np.ndarray) -> "Trial":
         """Return some of them, by a mask."""
@@ -142,8 +155,7 @@ def fit_by_cluster(trial: Trial, columns: np.ndarray) -> tuple[np.ndarray, np.nd
     inverse = np.linalg.pinv(design.T @ design)
     found = inverse @ (design.T @ trial.outcome)
     rest = trial.outcome - design @ found
-    starts = np.flatnonzero(np.diff(trial.cluster, prepend=-1))
-    sums = np.add.reduceat(design * rest[:, None], starts)
+    sums = np.add.reduceat(design * rest[:, None], trial.starts)
     size = columns.shape[1]
     return found[size:], (inverse @ (sums.T @ sums) @ inverse)[size:, size:]
 
@@ -165,6 +177,19 @@ def fit_effect(trial: Trial, selected: np.ndarray) -> np.ndarray:
     """
     base = np.column_stack([np.ones(trial.n_decisions), selected])
     return fit_by_cluster(trial, base)[0]
+
+
+def take_off(trial: Trial, selected: np.ndarray) -> np.ndarray:
+    """Return outcomes less what those selected, and propensities, say of them, shape (n,).
+
+    (A - e) times the effect fitted on those selected is taken off, and what the outcome owes to
+    them whatever was sent, which is noise. Under the hypothesis that the effect depends on nothing
+    else it stays as it is when the offers A are drawn again.
+    """
+    base = np.column_stack([np.ones(trial.n_decisions), selected])
+    rest = trial.outcome - trial.chance * (base @ fit_effect(trial, selected))
+    known = np.column_stack([base, trial.propensity])
+    return np.asarray(rest - known @ np.linalg.lstsq(known, rest, rcond=None)[0])
 
 
 def score_candidates(
@@ -194,19 +219,13 @@ def score_candidates(
         Statistics of candidates that 1 and those selected explain wholly are 0.
     """
     base = np.column_stack([np.ones(trial.n_decisions), selected])
-    rest = trial.outcome - trial.chance * (base @ fit_effect(trial, selected))
-    # What the outcome owes to the base whatever was sent is noise here.
-    known = np.column_stack([base, trial.propensity])
-    rest = rest - known @ np.linalg.lstsq(known, rest, rcond=None)[0]
+    rest = take_off(trial, selected)[:, None]
     projector = _Projector(trial, candidates, base)
-    observed = projector.studentise((trial.chance * rest)[:, None])[:, 0]
-    random, propensity = np.random.default_rng(seed), trial.propensity[:, None]
-    largest = []
-    for start in range(0, n_draws, _BLOCK):
-        size = (trial.n_decisions, min(_BLOCK, n_draws - start))
-        again = random.random(size, dtype=np.float32) < propensity
-        scores = projector.studentise((again - propensity) * rest[:, None])
-        largest.append(np.abs(scores).max(axis=0, initial=0.0))
+    observed = projector.studentise(trial.chance[:, None] * rest)[:, 0]
+    largest = [
+        np.abs(projector.studentise(chance * rest)).max(axis=0, initial=0.0)
+        for chance in trial.draw_again(n_draws, np.random.default_rng(seed))
+    ]
     return Scores(observed, np.concatenate(largest))
 
 
@@ -220,7 +239,7 @@ class _Projector:
         self._columns = sparse.csc_array(candidates)
         self._columns.sort_indices()
         self._cluster = trial.cluster
-        self._starts = np.flatnonzero(np.diff(trial.cluster, prepend=-1))
+        self._starts = trial.starts
         self._said = self._columns.T @ (weight[:, None] * self._basis)  # (m, k)
         whole = self._columns.multiply(self._columns).T @ weight
         self._is_free = whole - (self._said**2).sum(axis=1) > _FREE * whole

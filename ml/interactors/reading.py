@@ -8,7 +8,7 @@ import polars as pl
 from scipy import stats
 
 from ml.core.errors import SupportError
-from ml.interactors.randomisation import Matrix, Trial, fit_by_cluster, fit_effect
+from ml.interactors.randomisation import Matrix, Trial, fit_by_cluster, take_off
 from ml.interactors.search import SearchSettings, search_interactors
 
 GROUPS = {
@@ -26,7 +26,6 @@ GROUPS = {
     "difference_high": pl.Float64,
 }
 LEAST_CLUSTERS = 100
-_BLOCK = 128
 _MOST_LEFT = 0.5
 
 
@@ -160,23 +159,17 @@ def find_residual(
         raise SupportError(
             "no customer has two decisions: what is left of the effect can't be told from noise"
         )
-    base = np.column_stack([np.ones(trial.n_decisions), selected])
-    rest = trial.outcome - trial.chance * (base @ fit_effect(trial, selected))
-    rest = rest - base @ np.linalg.lstsq(base, rest, rcond=None)[0]
+    rest = take_off(trial, selected)
     weight = rest / (trial.propensity * (1 - trial.propensity))
-    starts = np.flatnonzero(np.diff(trial.cluster, prepend=-1))
+    starts = trial.starts
 
     def sum_pairs(chance: np.ndarray) -> np.ndarray:
         scores = chance * weight[:, None]
         return (np.add.reduceat(scores, starts) ** 2).sum(axis=0) - (scores**2).sum(axis=0)
 
     observed = float(sum_pairs(trial.chance[:, None])[0])
-    random, propensity = np.random.default_rng([seed, 34]), trial.propensity[:, None]
-    drawn = []
-    for start in range(0, n_draws, _BLOCK):
-        size = (trial.n_decisions, min(_BLOCK, n_draws - start))
-        drawn.append(sum_pairs((random.random(size) < propensity) - propensity))
-    by_chance = np.concatenate(drawn)
+    random = np.random.default_rng([seed, 34])
+    by_chance = np.concatenate([sum_pairs(each) for each in trial.draw_again(n_draws, random)])
     above = int((by_chance >= observed).sum())
     reach = float(stats.norm.ppf(0.95) * by_chance.std())
     spread, high = (

@@ -11,7 +11,20 @@ from ml.pipeline.policies import Scorer, Scores, UpliftScorer
 
 
 class Advantages(Protocol):
-    """Something that knows what actions add in the long run, such as ``ml.control.agent.Agent``."""
+    """Something that knows what actions add in the long run, such as ``ml.control.agent.Agent``.
+
+    It learned under ``price``, reward per unit of cost; ``discount`` is the next decision's.
+    """
+
+    @property
+    def price(self) -> float:
+        """Reward per unit of cost."""
+        ...
+
+    @property
+    def discount(self) -> float:
+        """Of the next decision's value."""
+        ...
 
     def find_advantages(self, state: np.ndarray) -> np.ndarray:
         """Return what each action adds over no offer, shape (n, K), currency, 0 for no offer."""
@@ -62,16 +75,13 @@ class AgentScorer:
     """Net value per customer and action in the long run, of an agent; the rest is ``uplift``'s.
 
     Cost, support, guardrails and what the gate expects of a week come from the heads of ``uplift``;
-    what the budget is spent for comes from the agent. It learned under ``price``, reward per unit
-    of cost; tonight's is given back, since the budget itself pays for it. ``discount`` is that of
-    the next decision.
+    what the budget is spent for comes from the agent. It learned under a price of cost; tonight's
+    is given back, since the budget itself pays for it.
     """
 
     uplift: UpliftScorer
     agent: Advantages
     encoder: StateEncoder
-    price: float
-    discount: float
 
     @property
     def kind(self) -> str:
@@ -87,7 +97,7 @@ class AgentScorer:
         # What an offer brings later may be worth it where nothing is proven of its week.
         effects = self.uplift.predict(contexts, needs_proof=False)
         advantage = self.agent.find_advantages(self.encode(contexts))
-        whole = advantage + (1 + self.price) * effects.cost_effect
+        whole = advantage + (1 + self.agent.price) * effects.cost_effect
         scores = self.uplift.weigh_pairs(contexts, effects, whole=whole, bound=whole)
         is_proven = self.uplift.heads.find_support(contexts.frame["lifecycle"].to_numpy())
         # Reported, and expected by the gate, is what is proven of the week.

@@ -152,8 +152,6 @@ def _save_agent(scorer: AgentScorer, folder: Path) -> dict[str, Any]:
         raise ContractError("only agents of ml.control can be saved")
     save_agent(scorer.agent, folder)
     return {
-        "price": scorer.price,
-        "discount": scorer.discount,
         "feature_names": scorer.encoder.feature_names,
         "fill": scorer.encoder.fill.tolist(),
         "can_lack": scorer.encoder.can_lack.tolist(),
@@ -169,8 +167,7 @@ def _load_agent(described: dict[str, Any], uplift: UpliftScorer, folder: Path) -
         np.array(described["fill"]),
         np.array(described["can_lack"]),
     )
-    agent = load_agent(folder)
-    return AgentScorer(uplift, agent, encoder, described["price"], described["discount"])
+    return AgentScorer(uplift, load_agent(folder), encoder)
 
 
 def _describe_cut(cut: BudgetCut | LimitedCut) -> dict[str, Any]:

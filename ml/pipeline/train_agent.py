@@ -90,15 +90,14 @@ def fit_agent(
             f"{programme.learning_horizon_days} days; an agent needs {_FEWEST_STEPS:,}: wait for "
             "more weeks"
         )
-    price = base.cut.shadow_price
     settings = replace(
         settings,
-        price=price,
+        price=base.cut.shadow_price,
         seed=programme.seed % 1_000_000,
         batch_size=min(settings.batch_size, log.n_steps),
     )
     agent = train_shaped(log, settings, progress=progress)
-    scorer = limit_offers(AgentScorer(uplift, agent, encoder, price, settings.discount), snapshot)
+    scorer = limit_offers(AgentScorer(uplift, agent, encoder), snapshot)
     encoding = replace(programme, attributes=base.attributes)
     return set_up_policy(scorer, snapshot, programme=encoding, actions=base.actions)
 
@@ -205,7 +204,7 @@ def value_journeys(
     for name, policy in policies.items():
         chosen = policy.probabilities(logged.contexts)
         choices = Choices(chosen[now], chosen[then])
-        found = _value_policy(trees, steps, choices, is_fitting, scorer.discount)
+        found = _value_policy(trees, steps, choices, is_fitting, scorer.agent.discount)
         rows.append({"policy": name, **found})
     return pl.DataFrame(rows, schema=JOURNEYS)
 

@@ -24,8 +24,8 @@ def plot_training(curve: pl.DataFrame) -> Figure:
     """
     figure = Figure(figsize=(7.5, 3.6), layout="constrained")
     axes = figure.subplots()
-    for (member,), own in curve.group_by("member", maintain_order=True):
-        axes.plot(own["update"], own["loss"], color=BLUE, alpha=0.6, label=f"member {member}")
+    for _, own in curve.group_by("member", maintain_order=True):
+        axes.plot(own["update"], own["loss"], color=BLUE, alpha=0.6)
     axes.set_xlabel("gradient steps")
     axes.set_ylabel("squared error, variances of the reward")
     axes.set_ylim(bottom=0)

@@ -85,10 +85,7 @@ class PolicyRegistry:
                     python_model=str(_MODEL_FILE),
                     artifacts={"policy": str(folder)},
                     signature=_write_signature(policy),
-                    pip_requirements=[
-                        f"{name}=={version_of(name)}"
-                        for name in ("lightgbm", "numba", "numpy", "polars", "scipy")
-                    ],
+                    pip_requirements=_list_requirements(policy),
                 )
                 registered = mlflow.register_model(model.model_uri, MODEL_NAME, tags=every_tag)
                 version = str(registered.version)
@@ -242,6 +239,15 @@ class PolicyRegistry:
             if error.error_code in ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST"):
                 return None
             raise
+
+
+def _list_requirements(policy: BudgetedPolicy) -> list[str]:
+    """Return what a policy needs to score, at the versions that are installed."""
+    names = ["lightgbm", "numba", "numpy", "polars", "scipy"]
+    if policy.kind == "agent":
+        names += ["safetensors", "torch"]
+    # A build's local mark, such as +cpu, is of no package index.
+    return [f"{name}=={version_of(name).partition('+')[0]}" for name in names]
 
 
 def _write_signature(policy: BudgetedPolicy) -> ModelSignature:

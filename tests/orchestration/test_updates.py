@@ -146,8 +146,6 @@ def test_the_sensor_starts_one_job_a_night(home):
     # Another job of the same night has the same key: it is not started beside it.
     _change_champion(home, ["first"], on=TRAINED - timedelta(days=14))
     assert (evaluate().job_name, evaluate().run_key) == (TRAINING, "2026-03-16")
-    home.path("monitoring", night).unlink()
-    home.path("assignment_table", night).unlink()
 
 
 def test_weeks_are_the_default_and_other_words_are_refused(home, monkeypatch):

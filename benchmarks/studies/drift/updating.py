@@ -84,7 +84,7 @@ class Rule:
                 last_week=NOTHING,
                 reference=reference,
                 catalogue=marts.actions,
-                fitted=None,
+                fitted=None if system.champion is None else system.champion.actions,
             ),
             programme=programme,
         )

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from known_interactors import make_leaky
 from scipy import sparse
 
+from benchmarks.studies.tokens_to_policy.published_world import make_leaky
 from ml.core.errors import SupportError
 from ml.interactors.published import regress_candidates, search_as_published
 from ml.interactors.randomisation import Trial, adjust_outcome
