@@ -34,7 +34,7 @@ STAMP := $(VENV)/.installed
 LIFTLOOP := LIFTLOOP_HOME=$(abspath $(HOME_DIR)) OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m orchestration.commands
 
 .DEFAULT_GOAL := help
-.PHONY: help install nightly approve recalibrate agent media-mix rollback freeze unfreeze validate restore erase plan-exploration world loop study-gate study-drift study-forward study-pacing study-deciding study-effects study-three-in-one study-media-mix study-agentic-marketing study-tokens-to-policy bench test test-slow check fix ui clean
+.PHONY: help install nightly approve recalibrate agent interactors media-mix rollback freeze unfreeze validate restore erase plan-exploration world loop study-gate study-drift study-forward study-pacing study-deciding study-effects study-three-in-one study-media-mix study-agentic-marketing study-tokens-to-policy bench test test-slow check fix ui clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -62,6 +62,9 @@ recalibrate: $(STAMP) ## After a drift: calibrate the champion on recent nights,
 
 agent: $(STAMP) ## Train an agent that looks beyond the next week, for the gate (HOME_DIR=)
 	@$(LIFTLOOP) agent
+
+interactors: $(STAMP) ## What offers' effects depend on, and a policy tree of it (FAMILY= RELEVANCE= HOME_DIR=)
+	@$(LIFTLOOP) interactors $(if $(FAMILY),--family '$(FAMILY)') $(if $(RELEVANCE),--relevance $(RELEVANCE))
 
 media-mix: $(STAMP) ## What bought media and messages add, and how to split their budget (HOME_DIR=)
 	@$(LIFTLOOP) media-mix
@@ -117,7 +120,7 @@ study-media-mix: $(STAMP) ## The media mix against known truths (QUICK=1)
 study-agentic-marketing: $(STAMP) ## The agentic-marketing document's experiment, the bakery, rankings (SEEDS=5 PARTS= QUICK=1)
 	@OMP_NUM_THREADS=1 POLARS_MAX_THREADS=1 $(BIN)/python -W ignore -m benchmarks.studies.agentic_marketing $(if $(SEEDS),--seeds $(SEEDS)) $(if $(PARTS),--parts $(PARTS)) $(if $(QUICK),--quick)
 
-study-tokens-to-policy: $(STAMP) ## Searches for what drives effects: false findings and power (PARTS=null,power QUICK=1)
+study-tokens-to-policy: $(STAMP) ## Searches for what drives effects: false findings and power (PARTS=null,power,bakery QUICK=1)
 	@OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python -W ignore -m benchmarks.studies.tokens_to_policy $(if $(PARTS),--parts $(PARTS)) $(if $(QUICK),--quick)
 
 bench: $(STAMP) ## Measure speed (benchmarks/performance; CAUSALML=, OBP=, LP=, PYMC=their pythons); results: benchmarks/RESULTS.md

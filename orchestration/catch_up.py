@@ -23,6 +23,7 @@ INGESTED = (
 BUILT = (
     "customer_features",
     "customer_days",
+    "customer_tokens",
     "logged_decisions",
     "realised_outcomes",
     "built_nights",

@@ -137,6 +137,36 @@ def run_agent(parsed: argparse.Namespace) -> int:
     return 0
 
 
+def run_interactors(parsed: argparse.Namespace) -> int:
+    """Search what effects depend on, say what was found and where the page is."""
+    settings = read_settings()
+    prepare_home(settings)
+    with hold_home(settings, command="interactors"):
+        asked = {
+            "family": parsed.family,
+            "relevance": parsed.relevance,
+            "n_steps": parsed.steps,
+            "n_halves": parsed.halves,
+            "declares_sufficiency": parsed.declare_sufficiency,
+        }
+        _run_alone(settings, "interactor_search", {"interactors": {"config": asked}})
+        lake = Lake(root=str(settings.lake))
+        night = lake.dates("interactors")[-1]
+        found = lake.read("interactors", night)
+    for row in found.filter("is_selected").iter_rows(named=True):
+        effect = "too few customers to measure it"
+        if row["difference"] is not None:
+            effect = (
+                f"{row['difference']:+.3f} "
+                f"[{row['difference_low']:+.3f}, {row['difference_high']:+.3f}]"
+            )
+        print(f"  {row['outcome']:<9} {row['name']:<40} {effect}")
+    if found.is_empty():
+        print("  nothing was found: the effect may be the same for everybody")
+    print(f"{settings.reports / f'interactors-{night}.html'} explains it")
+    return 0
+
+
 def run_media_mix(parsed: argparse.Namespace) -> int:
     """Fit the media mix on what has matured, print returns and the recommended split."""
     settings = read_settings()
@@ -399,6 +429,13 @@ def _build_parser() -> argparse.ArgumentParser:
     agent = commands.add_parser("agent", help="train an agent that looks beyond the next week")
     agent.add_argument("--updates", type=int, default=600, help="gradient steps of each network")
     agent.set_defaults(run=run_agent)
+    drivers = commands.add_parser("interactors", help="search what offers' effects depend on")
+    drivers.add_argument("--family", default="", help="of offers; default: any offer")
+    drivers.add_argument("--relevance", type=float, default=0.2, help="least share of the effect")
+    drivers.add_argument("--steps", type=int, default=4_000, help="of each training of codes")
+    drivers.add_argument("--halves", type=int, default=10, help="half-samples for stability")
+    drivers.add_argument("--declare-sufficiency", action="store_true", help="see docs/methods.md")
+    drivers.set_defaults(run=run_interactors)
     mixed = commands.add_parser("media-mix", help="fit the media mix, recommend a split")
     mixed.add_argument("--draws", type=int, default=800, help="of each of four chains")
     mixed.set_defaults(run=run_media_mix)

@@ -12,6 +12,7 @@ from orchestration.assets.evaluation import champion, policy_evaluation
 from orchestration.assets.features import marts, warehouse_models
 from orchestration.assets.groups import group_values
 from orchestration.assets.ingestion import ingestion
+from orchestration.assets.interactors import interactors
 from orchestration.assets.learning_settings import learning_settings
 from orchestration.assets.media_mix import media_mix
 from orchestration.assets.monitoring import monitoring, nightly_summary
@@ -25,6 +26,7 @@ from orchestration.jobs import (
     EXECUTOR,
     agent_training,
     history,
+    interactor_search,
     media_mix_fit,
     nightly,
     promotion,
@@ -66,6 +68,7 @@ defs = dg.Definitions(
         agent_policy,
         action_plan,
         learning_settings,
+        interactors,
         media_mix,
         # decide
         assignment,
@@ -85,6 +88,7 @@ defs = dg.Definitions(
         recalibration,
         agent_training,
         settings_search,
+        interactor_search,
         media_mix_fit,
         promotion,
         rollback,

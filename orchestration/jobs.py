@@ -36,6 +36,7 @@ _INGEST = dg.AssetSelection.assets(
 _BUILD = dg.AssetSelection.assets(
     "customer_features",
     "customer_days",
+    "customer_tokens",
     "logged_decisions",
     "realised_outcomes",
     "action_catalogue",
@@ -143,6 +144,13 @@ settings_search = dg.define_asset_job(
     "settings_search",
     selection=dg.AssetSelection.assets("learning_settings"),
     description="Search tree settings on the last training's snapshot; pin them if confirmed.",
+    executor_def=EXECUTOR,
+)
+
+interactor_search = dg.define_asset_job(
+    "interactor_search",
+    selection=dg.AssetSelection.assets("interactors"),
+    description="Search what offers' effects depend on; measure it, draw a policy tree.",
     executor_def=EXECUTOR,
 )
 

@@ -10,13 +10,7 @@ from matplotlib.figure import Figure
 
 from ml.plots.drawing import render_png
 
-_TEMPLATE = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string("""\
-<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{{ title }}</title>
-<style>
+STYLE = """\
 body { font: 15px/1.45 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
 h1 { font-size: 1.4rem } h2 { font-size: 1.05rem; margin-top: 2rem }
 pre { background: #f6f7f9; padding: 1rem; overflow-x: auto; font-size: .8rem }
@@ -24,6 +18,16 @@ table { border-collapse: collapse; font-size: .85rem }
 td, th { padding: .15rem .8rem .15rem 0; text-align: left } td.number { text-align: right }
 .alarm { color: #b3261e; font-weight: 600 } .calm { color: #2e7d32; font-weight: 600 }
 img { max-width: 100%; height: auto }
+"""
+
+_TEMPLATE = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string("""\
+<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{{ title }}</title>
+<style>
+{{ style }}
 </style>
 <h1>{{ title }}</h1>
 {% if alarms %}
@@ -93,6 +97,7 @@ def render_page(
     rows = signals.to_dicts()
     return _TEMPLATE.render(
         title=title,
+        style=STYLE,
         standing=standing,
         summary=summary,
         signals=rows,

@@ -150,6 +150,49 @@ class Beliefs(dy.Schema):
     plausibility = dy.Float64(nullable=False, min=0, max=1)
 
 
+class CustomerTokens(dy.Schema):
+    """Mart: what events were about, by customer and the night that delivered it."""
+
+    customer_id = dy.String(primary_key=True)
+    decision_date = dy.Date(primary_key=True)
+    built_for_date = dy.Date(nullable=False)
+    kind = dy.String(primary_key=True, min_length=1)
+    item = dy.String(primary_key=True, min_length=1)
+    available_at = dy.Datetime(primary_key=True)
+    n_events = dy.Int64(nullable=False, min=1)
+
+
+class Interactors(dy.Schema):
+    """What offers' effects were found to depend on: one row per interactor and outcome.
+
+    Effects per decision, in the outcome's unit, where the interactor is active and where it isn't,
+    with 95 % intervals by customer, on customers who took no part in the search; empty where a
+    group is too small. ``p_value`` and ``share`` (of the effect's root mean square) are the
+    search's; ``stability`` the share of half-samples that select it.
+    """
+
+    outcome = dy.String(primary_key=True)
+    candidate = dy.String(primary_key=True)
+    members = dy.String(nullable=False)
+    is_selected = dy.Bool(nullable=False)
+    p_value = dy.Float64(nullable=True, min=0, max=1)
+    share = dy.Float64(nullable=True, min=0)
+    stability = dy.Float64(nullable=True, min=0, max=1)
+    name = dy.String(nullable=False)
+    n_offered = dy.Int64(nullable=False, min=0)
+    n_left = dy.Int64(nullable=False, min=0)
+    effect_active = dy.Float64(nullable=True)
+    active_low = dy.Float64(nullable=True)
+    active_high = dy.Float64(nullable=True)
+    effect_inactive = dy.Float64(nullable=True)
+    inactive_low = dy.Float64(nullable=True)
+    inactive_high = dy.Float64(nullable=True)
+    difference = dy.Float64(nullable=True)
+    difference_low = dy.Float64(nullable=True)
+    difference_high = dy.Float64(nullable=True)
+    words = dy.String(nullable=False)
+
+
 class LoggedDecisionRows(dy.Schema):
     """Mart: one row per logged decision."""
 

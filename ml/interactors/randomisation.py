@@ -83,11 +83,21 @@ class Scores:
     """Statistics of m candidates given those selected.
 
     ``observed``, shape (m,), signed and studentised; ``drawn``, shape (B,): the largest absolute
-    one among them when the offers are drawn again.
+    one among them when the offers are drawn again; ``slopes``, shape (m,): how far a unit of each
+    moves the effect, given those selected, absolute; ``spreads``, shape (m,): their standard
+    deviations given those selected.
     """
 
     observed: np.ndarray
     drawn: np.ndarray
+    slopes: np.ndarray
+    spreads: np.ndarray
+
+    @property
+    def errors(self) -> np.ndarray:
+        """Standard errors of the slopes, by cluster, shape (m,)."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(self.observed != 0, self.slopes / np.abs(self.observed), 0.0)
 
     def find_p_values(self) -> np.ndarray:
         """Return p-values that hold for all candidates together, shape (m,) (max-T)."""
@@ -118,7 +128,14 @@ def adjust_outcome(trial: Trial, candidates: Matrix, *, n_folds: int = 5) -> Tri
         With mean outcome about 0.
     """
     fold = np.random.default_rng(31).permutation(trial.cluster[-1] + 1)[trial.cluster] % n_folds
-    rows = sparse.csr_array(candidates)
+    rows = sparse.csr_array(candidates, dtype=float)
+    mean = np.asarray(rows.mean(axis=0)).ravel()
+    square = np.asarray(rows.multiply(rows).mean(axis=0)).ravel()
+    spread = np.sqrt(np.maximum(square - mean**2, 0.0))
+    # One penalty for all: candidates have their own units.
+    rows = rows @ sparse.diags_array(
+        np.divide(1, spread, out=np.zeros_like(spread), where=spread > 0)
+    )
     parts = [(rows[fold == each], trial.outcome[fold == each]) for each in range(n_folds)]
     gram = [(part.T @ part).toarray() for part, _ in parts]
     sums = [part.sum(axis=0) for part, _ in parts]
@@ -226,7 +243,8 @@ def score_candidates(
         np.abs(projector.studentise(chance * rest)).max(axis=0, initial=0.0)
         for chance in trial.draw_again(n_draws, np.random.default_rng(seed))
     ]
-    return Scores(observed, np.concatenate(largest))
+    slopes, spreads = projector.measure(trial.chance * rest[:, 0])
+    return Scores(observed, np.concatenate(largest), slopes * (observed != 0), spreads)
 
 
 class _Projector:
@@ -242,7 +260,15 @@ class _Projector:
         self._starts = trial.starts
         self._said = self._columns.T @ (weight[:, None] * self._basis)  # (m, k)
         whole = self._columns.multiply(self._columns).T @ weight
-        self._is_free = whole - (self._said**2).sum(axis=1) > _FREE * whole
+        self._left = whole - (self._said**2).sum(axis=1)
+        self._is_free = self._left > _FREE * whole
+        self._total = weight.sum()
+
+    def measure(self, products: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return |sum z~ (A - e) r| / sum w z~^2, and the root of the mean of w z~^2, (m,) each."""
+        total = self._columns.T @ products - self._said @ (self._basis.T @ products)
+        left = np.where(self._is_free, self._left, np.inf)
+        return np.abs(total) / left, np.sqrt(np.where(self._is_free, left / self._total, 0.0))
 
     def studentise(self, drawn: np.ndarray) -> np.ndarray:
         """Return statistics, shape (m, B), of (A - e) r, shape (n, B)."""

@@ -49,7 +49,7 @@ def value_groups(
         (each.name, group, rows)
         for each in programme.attributes
         if each.is_protected
-        for group, rows in _split(logged.contexts.frame, each)
+        for group, rows in split_by_attribute(logged.contexts.frame, each)
         if len(np.unique(logged.customer[rows])) >= _LEAST_CUSTOMERS
     ]
     rows: list[dict[str, object]] = []
@@ -76,7 +76,9 @@ def value_groups(
     return GroupValues.validate(pl.DataFrame(rows, schema=GroupValues.create_empty().schema))
 
 
-def _split(frame: pl.DataFrame, attribute: Attribute) -> Iterator[tuple[str, np.ndarray]]:
+def split_by_attribute(
+    frame: pl.DataFrame, attribute: Attribute
+) -> Iterator[tuple[str, np.ndarray]]:
     """Return an attribute's groups and their rows, unknown as a group of its own."""
     text = frame["attributes"].str.json_path_match(f"$['{attribute.name}']")
     if attribute.kind == "category":

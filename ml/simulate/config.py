@@ -48,7 +48,11 @@ class Traits:
 
 @dataclass(frozen=True, kw_only=True)
 class Demand:
-    """Daily visits, purchases and tickets of a customer without an offer."""
+    """Daily visits, purchases and tickets of a customer without an offer; what is read and clicked.
+
+    ``browsing_share`` of the visits without a purchase leave a read or a click, and so do
+    ``browsing_at_home`` of the days without a visit.
+    """
 
     visit_log_odds: float = -2.5
     dormant_visit_log_odds: float = -4.5
@@ -63,6 +67,7 @@ class Demand:
     tier_on_visit: tuple[float, ...] = (0.0, 0.15, 0.3, 0.45)
     weekday_on_visit: tuple[float, ...] = (-0.25, -0.15, -0.05, 0.0, 0.2, 0.4, -0.15)
     browsing_share: float = 0.35
+    browsing_at_home: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -196,9 +196,12 @@ def write_events(
 ) -> pl.DataFrame:
     """Return the day's events with both clocks, and what each is about."""
     tokens = population.tokens
-    browses = happened.visits & ~happened.buys
-    browses &= chance["browses"] < config.demand.browsing_share
-    reads = browses & (chance["browses"] < config.demand.browsing_share / 2)
+    demand = config.demand
+    is_here = population.people.signup_day < day
+    share = np.where(happened.visits, demand.browsing_share, demand.browsing_at_home)
+    share = np.where(is_here & ~happened.buys, share, 0.0).astype(np.float32)
+    browses = chance["browses"] < share
+    reads = chance["browses"] < share / 2
     vocabulary = tokens.vocabulary
     midnight = np.datetime64(at_time(config, day).replace(tzinfo=None), "us")
     late = config.late_share

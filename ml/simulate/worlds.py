@@ -53,6 +53,15 @@ BAKERY_PLAIN = replace(
     response=replace(BAKERY.response, redemption_probability=0.08),
 )
 
+BAKERY_READERS = replace(
+    BAKERY,
+    name="bakery_readers",
+    version=1,
+    burn_in_days=182,
+    demand=replace(BAKERY.demand, browsing_at_home=0.2),
+)
+"""The bakery, after half a year in which customers read and click at home too: tokens tell more."""
+
 SPARSE_TOKENS = WorldConfig(
     name="sparse_tokens",
     version=2,
@@ -87,6 +96,7 @@ SPARSE_TOKENS = WorldConfig(
 WORLDS: dict[str, WorldConfig] = {
     "bakery": BAKERY,
     "bakery_plain": BAKERY_PLAIN,
+    "bakery_readers": BAKERY_READERS,
     "sparse_tokens": SPARSE_TOKENS,
     "sparse_tokens_planted": replace(
         SPARSE_TOKENS,

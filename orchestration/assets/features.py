@@ -1,7 +1,8 @@
 """Identify: dbt's models in the warehouse, and their marts in the lake.
 
 Reads: lake raw_*. Writes: warehouse.duckdb, lake customer_features, customer_days,
-logged_decisions, realised_outcomes, action_catalogue, media_daily, sales_daily, built_nights.
+customer_tokens, logged_decisions, realised_outcomes, action_catalogue, media_daily, sales_daily,
+built_nights.
 """
 
 import json
@@ -25,6 +26,7 @@ from ml.core.schemas import (
     ActionCatalogue,
     CustomerDays,
     CustomerFeatures,
+    CustomerTokens,
     LoggedDecisionRows,
     NightDone,
     RealisedOutcomes,
@@ -38,6 +40,7 @@ from orchestration.resources import IO_RETRIES, ProgrammeFile, Warehouse
 MARTS = {
     "customer_features": CustomerFeatures,
     "customer_days": CustomerDays,
+    "customer_tokens": CustomerTokens,
     "logged_decisions": LoggedDecisionRows,
     "realised_outcomes": RealisedOutcomes,
 }
@@ -47,7 +50,7 @@ WHOLE_MARTS = {
     "sales_daily": SalesDaily,
 }
 """Small ones, without a decision date: whole in the run's last night."""
-_PER_DATE = ("customer_features", "customer_days")
+_PER_DATE = ("customer_features", "customer_days", "customer_tokens")
 
 
 class LoopTranslator(DagsterDbtTranslator):

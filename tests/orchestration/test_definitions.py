@@ -21,6 +21,7 @@ GROUPS = {
         "ingestion_counts",
         "customer_features",
         "customer_days",
+        "customer_tokens",
         "beliefs",
         "training_beliefs",
         "logged_decisions",
@@ -40,6 +41,7 @@ GROUPS = {
         "agent_policy",
         "action_plan",
         "learning_settings",
+        "interactors",
         "media_mix",
     },
     "decide": {"assignment_table", "holdout", "budget_ledger"},
@@ -57,6 +59,7 @@ GROUPS = {
 MARTS = {
     "customer_features": schemas.CustomerFeatures,
     "customer_days": schemas.CustomerDays,
+    "customer_tokens": schemas.CustomerTokens,
     "logged_decisions": schemas.LoggedDecisionRows,
     "realised_outcomes": schemas.RealisedOutcomes,
     "action_catalogue": schemas.ActionCatalogue,

@@ -70,6 +70,7 @@ def _files(home, table):
     [
         "customer_features",
         "customer_days",
+        "customer_tokens",
         "logged_decisions",
         "realised_outcomes",
         "raw_events",

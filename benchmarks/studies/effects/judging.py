@@ -100,10 +100,10 @@ def judge(
         np.stack([constant[outcome][name] for name in lifecycle]) for outcome in ("value", "cost")
     )
     values = {
-        "oracle": _value(truth["value"], truth["cost"], log),
-        "heads": _value(effects["value"], effects["cost"], log),
-        "cautious": _value(bound, effects["cost"], log),
-        "constant": _value(constant_value, constant_cost, log),
+        "oracle": value_effects(truth["value"], truth["cost"], log),
+        "heads": value_effects(effects["value"], effects["cost"], log),
+        "cautious": value_effects(bound, effects["cost"], log),
+        "constant": value_effects(constant_value, constant_cost, log),
     }
     table = pl.DataFrame(rows).with_columns(
         pl.lit(value).alias(f"{name}_value") for name, value in values.items()
@@ -210,7 +210,7 @@ def _estimate_constants(log: KnownLog, outcome: str) -> dict[str, np.ndarray]:
     return constants
 
 
-def _value(value_effect: np.ndarray, cost_effect: np.ndarray, log: KnownLog) -> float:
+def value_effects(value_effect: np.ndarray, cost_effect: np.ndarray, log: KnownLog) -> float:
     """Return the true net value of the policy that spends a fifth of the oracle's free spending."""
     eligible = log.snapshot.evaluation.contexts.eligible
     true_net = log.value_effect - log.cost_effect

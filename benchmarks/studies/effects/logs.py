@@ -9,6 +9,7 @@ from benchmarks.studies.nightly_loop.marts import LoopMarts
 from ml.core.actions import ActionSet
 from ml.pipeline.snapshots import Snapshot, take_snapshot
 from ml.simulate.config import WorldConfig
+from ml.simulate.population import Population
 from ml.simulate.truth import compute_truth
 from ml.simulate.world import World
 
@@ -17,12 +18,19 @@ _SETTLING = 9
 
 @dataclass(frozen=True)
 class KnownLog:
-    """A snapshot, and per evaluation decision the true effects, shape (m, K), currency."""
+    """A snapshot, and per evaluation decision the true effects, shape (m, K), currency.
+
+    ``population``: who the customers are; ``tokens``: what events were about; ``states``: where
+    the customer stood at every decision.
+    """
 
     snapshot: Snapshot
     actions: ActionSet
     value_effect: np.ndarray
     cost_effect: np.ndarray
+    population: Population
+    tokens: pl.DataFrame
+    states: pl.DataFrame
 
 
 def draw_log(config: WorldConfig, *, n_decisions: int) -> KnownLog:
@@ -50,9 +58,10 @@ def draw_log(config: WorldConfig, *, n_decisions: int) -> KnownLog:
         config, world.population.customer_id, n_days=config.warm_start_days + _SETTLING + 1
     )
     awaiting: dict[int, tuple[pl.DataFrame, pl.DataFrame]] = {}
-    rows, state = [], None
+    rows, tokens, states = [], [], []
     state, tables = world.open_day()
     marts.absorb(tables, 0)
+    tokens.append(read_tokens(tables["events"]))
     while state.day < config.warm_start_days + _SETTLING:
         if state.day < config.warm_start_days:
             truth = compute_truth(world, state)
@@ -64,6 +73,10 @@ def draw_log(config: WorldConfig, *, n_decisions: int) -> KnownLog:
                 }
             )
             decisions = world.randomise(state)
+            stood = state.customers.to_frame().with_columns(world.population.customer_id)
+            states.append(
+                decisions.select("decision_id", "customer_id").join(stood, on="customer_id")
+            )
             features = marts.build_features(state.day)
             awaiting[state.day] = decisions, features.join(effects, on="customer_id", how="left")
         else:
@@ -76,6 +89,7 @@ def draw_log(config: WorldConfig, *, n_decisions: int) -> KnownLog:
         state, tables = world.step(state, decisions)
         tables["assignments"] = pl.concat([tables["assignments"], decisions])
         marts.absorb(tables, state.day)
+        tokens.append(read_tokens(tables["events"]))
     log = pl.concat(rows)
     is_training = ~pl.col("is_evaluation") & ~pl.col("is_holdout")
     kept = log.filter(is_training).sort("decision_id").head(n_decisions)
@@ -87,4 +101,14 @@ def draw_log(config: WorldConfig, *, n_decisions: int) -> KnownLog:
         marts.actions,
         truth_of["true_value_effect"].to_numpy(),
         truth_of["true_cost_effect"].to_numpy(),
+        world.population,
+        pl.concat(tokens),
+        pl.concat(states),
+    )
+
+
+def read_tokens(events: pl.DataFrame) -> pl.DataFrame:
+    """Return what events were about, as the mart customer_tokens holds it."""
+    return events.filter(pl.col("item").is_not_null()).select(
+        "customer_id", "available_at", pl.col("type").alias("kind"), "item"
     )

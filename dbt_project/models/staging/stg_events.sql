@@ -6,5 +6,6 @@ select
     -- Exact sums whatever the order of the rows: binary fractions would differ between runs.
     cast(amount as decimal(18, 4)) as amount,
     decision_id,
+    item,
     cast(decision_date as date) as delivered_date
 from {{ source('raw', 'events') }}

@@ -11,7 +11,7 @@ from ml.interactors.randomisation import Trial, adjust_outcome
 from ml.interactors.search import (
     SearchSettings,
     count_active,
-    measure_sizes,
+    measure_slopes,
     search_interactors,
 )
 
@@ -71,8 +71,8 @@ def test_one_driver_and_its_copies():
     assert dense.selected == (0,)
     by_sparse = search_interactors(trial, sparse.csr_array(candidates), settings=FAST)
     assert by_sparse.selected == dense.selected
-    sizes, errors = measure_sizes(adjust_outcome(trial, candidates), candidates[:, [0]])
-    assert sizes[0] == pytest.approx(0.8 * driver.std(), abs=3 * errors[0])
+    slopes, errors = measure_slopes(adjust_outcome(trial, candidates), candidates[:, [0]])
+    assert slopes[0] == pytest.approx(0.8, abs=3 * errors[0])
 
 
 def test_candidates_too_rare_to_compare_are_not_tested():

@@ -1,0 +1,394 @@
+"""Learn: what the effect of offers depends on: attributes, behaviour, and codes of histories.
+
+A library's parts put together: customers split in three (who teaches codes, who is searched, who
+measures what was found), candidates of all kinds side by side, one search per outcome.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import polars as pl
+from scipy import sparse
+
+from ml.core.actions import ActionSet
+from ml.core.contexts import BEHAVIOUR_FEATURES, Contexts
+from ml.core.errors import SupportError
+from ml.core.hashing import hash_uniform
+from ml.core.logged import LoggedDecisions
+from ml.interactors.codes import (
+    CodeSettings,
+    SparseCoder,
+    find_recurring,
+    group_duplicates,
+    train_coder,
+)
+from ml.interactors.policy_tree import OptionScores
+from ml.interactors.randomisation import Trial, adjust_outcome
+from ml.interactors.search import Found, SearchSettings, Step, search_interactors
+
+OUTCOMES = ("visits", "purchase", "value")
+"""In the order of their noise: visits and whether there was a purchase, then the margin."""
+TEACHING, SEARCHED, MEASURING = range(3)
+"""What a customer is for."""
+_NAMED_BY = 3
+_LONG_AGO = 3_650.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class InteractorSettings:
+    """How interactors are looked for.
+
+    Attributes
+    ----------
+    teaching, measuring
+        Shares of the customers who teach codes and who measure what was found; the others are
+        searched.
+    n_coders
+        Trainings of the codes: features that recur in most are kept.
+    codes
+        Of each training.
+    search
+        Its rate is shared by the outcomes.
+    """
+
+    teaching: float = 0.15
+    measuring: float = 0.25
+    n_coders: int = 5
+    codes: CodeSettings = field(
+        default_factory=lambda: CodeSettings(
+            n_features=160, n_active=24, n_steps=4_000, learning_rate=3e-3
+        )
+    )
+    search: SearchSettings = field(default_factory=lambda: SearchSettings(n_draws=199))
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """n decisions' candidates: a matrix, shape (n, m), and what each is called.
+
+    ``members`` lists what else each stands for: codes that are nearly the same. ``is_log``, shape
+    (m,): the column is log (1 + what it is called).
+    """
+
+    names: tuple[str, ...]
+    matrix: sparse.csr_array
+    members: tuple[tuple[str, ...], ...]
+    is_log: np.ndarray
+
+    def take(self, rows: np.ndarray) -> "Candidates":
+        """Return the candidates of some decisions."""
+        return replace(self, matrix=self.matrix[rows])
+
+
+@dataclass(frozen=True)
+class Codes:
+    """Codes that recur: the first training's features ``kept``, shape (m,), and their names."""
+
+    coder: SparseCoder
+    kept: np.ndarray
+    names: tuple[str, ...]
+    members: tuple[tuple[str, ...], ...]
+    share_recurring: float
+    loss: float
+
+    def write(self, vectors: np.ndarray) -> Candidates:
+        """Return candidates of encoded histories, shape (n, d)."""
+        codes = self.coder.encode(vectors)[:, self.kept]
+        return Candidates(self.names, codes, self.members, np.zeros(len(self.names), dtype=bool))
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What the searches found: by outcome, and ``selected``, in order, of any of them."""
+
+    by_outcome: dict[str, Found]
+    selected: tuple[int, ...]
+
+
+def split_roles(
+    customer_id: pl.Series, settings: InteractorSettings, *, outside: np.ndarray | None = None
+) -> np.ndarray:
+    """Return what each row's customer is for, shape (n,), int.
+
+    Parameters
+    ----------
+    customer_id
+        n rows.
+    settings
+        Shares.
+    outside : shape (n,), bool
+        Customers whom no offer is drawn for: they teach.
+    """
+    place = hash_uniform(customer_id, salt="interactors")
+    roles = np.select(
+        [place < settings.teaching, place < settings.teaching + settings.measuring],
+        [TEACHING, MEASURING],
+        default=SEARCHED,
+    )
+    return roles if outside is None else np.where(outside, TEACHING, roles)
+
+
+def list_attributes(contexts: Contexts) -> Candidates:
+    """Return what is known of customers without histories as candidates.
+
+    Counts and days by their logarithms (effects follow ratios), days since what never happened as
+    ten years; attributes as they are, unknown numbers as the mean. Protected attributes are left
+    out.
+    """
+    columns, names, is_log = [], [], []
+    for position, name in enumerate(contexts.feature_names):
+        column, is_counted = contexts.context[:, position], name in BEHAVIOUR_FEATURES
+        known = column[np.isfinite(column)]
+        if is_counted:
+            column = np.log1p(np.nan_to_num(column, nan=_LONG_AGO))
+        elif len(known):
+            column = np.nan_to_num(column, nan=float(known.mean()))
+        if len(known) and column.min() < column.max():
+            columns.append(column)
+            names.append(name)
+            is_log.append(is_counted)
+    matrix = sparse.csr_array(np.column_stack(columns))
+    return Candidates(tuple(names), matrix, ((),) * len(names), np.array(is_log))
+
+
+def join_candidates(*parts: Candidates) -> Candidates:
+    """Return candidates of several kinds side by side."""
+    return Candidates(
+        tuple(name for part in parts for name in part.names),
+        sparse.csr_array(sparse.hstack([part.matrix for part in parts])),
+        tuple(each for part in parts for each in part.members),
+        np.concatenate([part.is_log for part in parts]),
+    )
+
+
+def learn_codes(
+    vectors: np.ndarray,
+    present: sparse.csr_array,
+    vocabulary: Sequence[str],
+    settings: InteractorSettings,
+    *,
+    progress: Callable[[str], None] = lambda message: None,
+) -> Codes:
+    """Learn codes on customers outside the searched ones, and name them.
+
+    A code is called by the tokens that its active histories hold more often than others do.
+
+    Parameters
+    ----------
+    vectors : shape (n, d)
+        Encoded histories of teaching customers.
+    present : shape (n, V)
+        Their tokens.
+    vocabulary
+        V tokens.
+    settings
+        Trainings.
+    progress
+        Called with a line per training.
+
+    Returns
+    -------
+    Codes
+        Those that recur; of nearly equal ones the most active, the others its members.
+
+    Raises
+    ------
+    SupportError
+        If no feature recurs.
+    """
+    coders = []
+    for each in range(settings.n_coders):
+        coders.append(
+            train_coder(vectors, replace(settings.codes, seed=settings.codes.seed + each))
+        )
+        progress(f"codes, training {each + 1} of {settings.n_coders}")
+    codes = coders[0].encode(vectors)
+    is_active = np.asarray((codes > 0).mean(axis=0)).ravel() > 0
+    recurring = find_recurring(coders) if len(coders) > 1 else np.ones(codes.shape[1], dtype=bool)
+    kept = np.flatnonzero(recurring & is_active)
+    if not len(kept):
+        raise SupportError("no code recurs over trainings: fewer features, or more steps")
+    names = _name_codes(codes[:, kept], present, vocabulary)
+    group = group_duplicates(codes[:, kept])
+    weight = np.asarray((codes[:, kept] > 0).mean(axis=0)).ravel()
+    first = [
+        int(members[weight[members].argmax()])
+        for members in (np.flatnonzero(group == each) for each in range(group.max() + 1))
+    ]
+    members = tuple(
+        tuple(names[other] for other in np.flatnonzero(group == group[each]) if other != each)
+        for each in first
+    )
+    return Codes(
+        coders[0],
+        kept[first],
+        tuple(names[each] for each in first),
+        members,
+        float(recurring[is_active].mean()),
+        coders[0].measure_loss(vectors),
+    )
+
+
+def _name_codes(
+    codes: sparse.csr_array, present: sparse.csr_array, vocabulary: Sequence[str]
+) -> list[str]:
+    """Return names by the tokens most over-represented where a code is active."""
+    n = codes.shape[0]
+    active = sparse.csc_array((codes > 0).astype(float))
+    n_active = np.asarray(active.sum(axis=0)).ravel()
+    share = (active.T @ present).toarray() / np.maximum(n_active, 1)[:, None]
+    usual = np.asarray(present.sum(axis=0)).ravel() / n
+    more = share - usual
+    names: list[str] = []
+    for place, row in enumerate(more):
+        top = [each for each in np.argsort(-row)[:_NAMED_BY] if row[each] > row.max() / 2]
+        name = " + ".join(vocabulary[each] for each in top) or f"code {place}"
+        names.append(name if name not in names else f"{name} ({place})")
+    return names
+
+
+def choose_options(actions: ActionSet) -> tuple[tuple[str, ...], np.ndarray]:
+    """Return the kinds of offers, by family and face value, no offer first, and whose each is.
+
+    Returns
+    -------
+    tuple
+        G names, and each action's kind, shape (K,), int.
+    """
+    kinds = [
+        "no offer" if index == 0 else f"{family} {value:g}" if value else family
+        for index, (family, value) in enumerate(
+            zip(actions.families, actions.face_values, strict=True)
+        )
+    ]
+    names = tuple(dict.fromkeys(kinds))
+    return names, np.array([names.index(each) for each in kinds])
+
+
+def make_trial(
+    logged: LoggedDecisions, outcome: str, offers: np.ndarray
+) -> tuple[Trial, np.ndarray]:
+    """Return the decisions between one of some offers and none, customer by customer.
+
+    Parameters
+    ----------
+    logged
+        n decisions with every action's propensity.
+    outcome
+        One of ``OUTCOMES``.
+    offers : shape (K,), bool
+        Which actions count as the offer.
+
+    Returns
+    -------
+    tuple
+        The trial of m decisions, and which they are, shape (m,), int: in order of customers.
+
+    Raises
+    ------
+    SupportError
+        If no decision left chance between them.
+    """
+    offered = offers[logged.action]
+    chance = np.nan_to_num(logged.logging_policy)
+    ours, none = chance[:, offers].sum(axis=1), chance[:, 0]
+    rows = np.flatnonzero((offered | (logged.action == 0)) & (ours > 0) & (none > 0))
+    if not len(rows):
+        raise SupportError("no decision left chance between an offer and none: nothing tells")
+    rows = rows[np.argsort(logged.customer[rows], kind="stable")]
+    return Trial(
+        read_outcome(logged, outcome)[rows],
+        offered[rows],
+        (ours / np.where(ours + none > 0, ours + none, 1))[rows],
+        np.unique(logged.customer[rows], return_inverse=True)[1],
+    ), rows
+
+
+def read_outcome(logged: LoggedDecisions, outcome: str) -> np.ndarray:
+    """Return one of ``OUTCOMES``, shape (n,)."""
+    if outcome == "value":
+        return logged.value
+    frame = logged.contexts.frame
+    found = frame["visits"] if outcome == "visits" else frame["spend"] > 0
+    return found.cast(pl.Float64).to_numpy()
+
+
+def find_interactors(
+    logged: LoggedDecisions,
+    candidates: Candidates,
+    offers: np.ndarray,
+    *,
+    settings: InteractorSettings,
+    outcomes: Sequence[str] = OUTCOMES,
+    progress: Callable[[str], None] = lambda message: None,
+) -> Findings:
+    """Search what an offer's effects on each outcome depend on.
+
+    Parameters
+    ----------
+    logged
+        Decisions about searched customers.
+    candidates
+        Of the same decisions.
+    offers : shape (K,), bool
+        Which actions count as the offer.
+    settings
+        The error rate is shared: that anything is found where nothing is holds for all outcomes.
+    outcomes
+        In order.
+    progress
+        Called with a line per step.
+
+    Returns
+    -------
+    Findings
+        Indices into the candidates.
+    """
+    own = replace(settings.search, alpha=settings.search.alpha / len(outcomes))
+    found: dict[str, Found] = {}
+    for outcome in outcomes:
+        trial, rows = make_trial(logged, outcome, offers)
+
+        def report(step: Step, outcome: str = outcome) -> None:
+            progress(
+                f"{outcome}: {step.kind} {candidates.names[step.candidate]} "
+                f"(p {step.p_value:.3f}, {step.share:.2f} of the effect)"
+            )
+
+        found[outcome] = search_interactors(
+            trial, candidates.matrix[rows], settings=own, progress=report
+        )
+    selected = dict.fromkeys(each for one in found.values() for each in one.selected)
+    return Findings(found, tuple(selected))
+
+
+def score_options(
+    logged: LoggedDecisions, candidates: Candidates, actions: ActionSet
+) -> tuple[OptionScores, np.ndarray]:
+    """Return what decisions say of every kind of offer, less what was to be expected anyway.
+
+    Returns
+    -------
+    tuple
+        Scores of m decisions with every action's propensity, and which they are, shape (m,), int.
+    """
+    names, kind = choose_options(actions)
+    rows = np.flatnonzero(logged.has_vector & (np.nan_to_num(logged.logging_policy)[:, 0] > 0))
+    rows = rows[np.argsort(logged.customer[rows], kind="stable")]
+    policy = logged.logging_policy[rows]
+    propensity = np.column_stack(
+        [policy[:, kind == each].sum(axis=1) for each in range(len(names))]
+    )
+    cluster = np.unique(logged.customer[rows], return_inverse=True)[1]
+    # Only outcomes and clusters are looked at.
+    bare = Trial(
+        logged.value[rows],
+        logged.action[rows] > 0,
+        np.clip(1 - propensity[:, 0], 1e-9, 1 - 1e-9),
+        cluster,
+    )
+    value = adjust_outcome(bare, candidates.matrix[rows]).outcome
+    return OptionScores(
+        names, kind[logged.action[rows]], propensity, value, logged.cost[rows], cluster
+    ), rows

@@ -1,0 +1,251 @@
+"""Learn: what offers' effects depend on: tokens of histories to codes, searched, read, and a tree.
+
+Reads: lake marts, customer_tokens. Writes: lake interactors; MLflow runs;
+reports/interactors-<night>.html.
+"""
+
+from dataclasses import replace
+from datetime import date
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import dagster as dg
+import polars as pl
+
+from ml.core.errors import LiftloopError
+from ml.core.schemas import Interactors
+from ml.plots.interactors import plot_interactors, plot_tree
+from orchestration.assets.embedding import embed_figure, explain, tabulate
+from orchestration.assets.snapshots import newest_night, read_snapshot
+from orchestration.files import write_text
+from orchestration.interactor_page import render_interactors
+from orchestration.lake import Lake, describe
+from orchestration.page import Panel
+from orchestration.resources import Mlflow, ProgrammeFile, Reports
+
+if TYPE_CHECKING:
+    from ml.pipeline.explain_effects import Explained
+
+NEEDED = "the search for interactors needs torch and econml: pip install '.[control,causal]'"
+_UNITS = {"visits": "visits", "purchase": "purchases"}
+
+
+class InteractorConfig(dg.Config):
+    """What is looked for, and how.
+
+    ``family`` of offers that count as the offer, empty: all; ``relevance``: the least share of the
+    effect's root mean square that a driver must move it by; ``n_draws`` of the offers; ``n_steps``
+    of each training of codes; ``n_halves`` for stability; ``declares_sufficiency``: candidates
+    measure all that modifies the effect, which nobody but you can know.
+    """
+
+    family: str = ""
+    relevance: float = 0.2
+    n_draws: int = 199
+    n_steps: int = 4_000
+    n_halves: int = 10
+    declares_sufficiency: bool = False
+
+
+@dg.asset(
+    deps=["logged_decisions", "realised_outcomes", "customer_features", "customer_tokens"],
+    description=explain(Interactors),
+    group_name="learn",
+    kinds={"pytorch", "mlflow", "parquet"},
+)
+def interactors(
+    context: dg.AssetExecutionContext,
+    config: InteractorConfig,
+    lake: Lake,
+    programme: ProgrammeFile,
+    mlflow: Mlflow,
+    reports: Reports,
+) -> dg.MaterializeResult:
+    """Search what effects depend on, among attributes and codes of histories; measure and draw."""
+    if find_spec("torch") is None or find_spec("econml") is None:
+        raise LiftloopError(NEEDED)
+    from ml.interactors.search import SearchSettings
+    from ml.pipeline.explain_effects import explain_effects
+    from ml.pipeline.find_interactors import InteractorSettings
+    from ml.tracking.runs import track_run
+
+    night = newest_night(lake)
+    snapshot, actions = read_snapshot(lake, programme, night)
+    settings, usual = programme.read(), InteractorSettings()
+    own = replace(
+        usual,
+        codes=replace(usual.codes, n_steps=config.n_steps),
+        search=SearchSettings(n_draws=config.n_draws, relevance=config.relevance),
+    )
+    logged = snapshot.everything
+    found = explain_effects(
+        logged.take(logged.has_vector),
+        read_tokens(lake, until=night),
+        _read_outside(lake, until=night),
+        family=config.family,
+        actions=actions,
+        programme=settings,
+        settings=own,
+        is_sufficient=config.declares_sufficiency,
+        n_halves=config.n_halves,
+        progress=context.log.info,
+    )
+    reading = found.reading
+    receipt = lake.write(reading.interactors, "interactors", night, schema=Interactors)
+    figures = {
+        f"effects_on_{outcome}": plot_interactors(
+            reading.interactors, outcome=outcome, unit=_UNITS.get(outcome, settings.currency)
+        )
+        for outcome in found.findings.by_outcome
+    }
+    if reading.tree is not None and reading.leaves is not None:
+        figures["tree"] = plot_tree(reading.tree, reading.leaves, currency=settings.currency)
+    standing = describe_search(found, config)
+    page = render_interactors(
+        title=f"What drives effects, as of {night}",
+        standing=standing,
+        panels=[Panel(name.replace("_", " "), figure) for name, figure in figures.items()],
+        tables={
+            "Effects on customers who took no part in the search": _shorten(reading.interactors),
+            "The tree's leaves": reading.leaves,
+            "By protected group": reading.protected,
+            "Histories in which a code is most active": found.examples,
+            "The search's path": _list_steps(found),
+        },
+    )
+    file = Path(reports.root) / f"interactors-{night}.html"
+    write_text(page, file)
+    with track_run(
+        mlflow.tracking_uri,
+        experiment=mlflow.experiment,
+        name=f"interactors {night}",
+        tags={"dagster/run_id": context.run_id, "dagster/asset": "interactors"},
+    ) as run:
+        run.log_params({**config.model_dump(), "n_searched": found.n_searched})
+        run.log_text(page, "interactors.html")
+        for name, figure in figures.items():
+            run.log_figure(figure, f"{name}.png")
+    return dg.MaterializeResult(
+        metadata={
+            "mlflow_run": run.run_id,
+            "page": dg.MetadataValue.path(file),
+            "standing": dg.MetadataValue.text("\n".join(standing)),
+            "interactors": tabulate(_shorten(reading.interactors)),
+            "protected_groups": tabulate(reading.protected),
+            **{name: embed_figure(figure) for name, figure in figures.items()},
+            **describe([receipt], Interactors),
+        },
+        data_version=dg.DataVersion(receipt.sha256),
+    )
+
+
+def read_tokens(lake: Lake, *, until: date) -> pl.DataFrame:
+    """Return what events were about, and since when a decision could know it.
+
+    What was delivered late was not known to the nights before, whatever its own clock says.
+    """
+    delivered = pl.col("decision_date").cast(pl.Datetime("us"))
+    return (
+        lake.scan("customer_tokens", until=until)
+        .select(
+            "customer_id",
+            "kind",
+            "item",
+            pl.max_horizontal(pl.col("available_at").cast(pl.Datetime("us")), delivered).alias(
+                "available_at"
+            ),
+        )
+        .collect()
+    )
+
+
+def describe_search(found: "Explained", config: InteractorConfig) -> list[str]:
+    """Return what was done and may be said, a line each."""
+    reading = found.reading
+    offer = f"an offer of the family {config.family}" if config.family else "any offer"
+    lines = [
+        f"{found.n_searched:,} decisions between {offer} and none were searched, "
+        f"{len(found.candidates.names)} candidates for each of "
+        f"{', '.join(found.findings.by_outcome)}; that anything is found where nothing is has "
+        f"probability 5 % over all of them; a driver must move the effect by at least "
+        f"{config.relevance:.0%} of its root mean square.",
+        _describe_codes(found),
+        f"Each is called a {reading.words}.",
+    ]
+    if reading.residual is None:
+        lines.append("No customer has two decisions: whether something is hidden can't be told.")
+    elif reading.residual.p_value <= 0.05:
+        lines.append(
+            f"Something else drives the effect on {reading.outcome}: customers' effects differ by "
+            f"a further {reading.residual.spread:.3f} (standard deviation; p "
+            f"{reading.residual.p_value:.3f}) that no interactor here explains. None may be called "
+            "a cause."
+        )
+    else:
+        lines.append(
+            f"Nothing tells of further differences between customers' effects on {reading.outcome} "
+            f"(p {reading.residual.p_value:.3f}; at most {reading.residual.spread_high:.3f})."
+        )
+    if not found.findings.selected:
+        lines.append("Nothing was found: the effect may be the same for everybody.")
+    return lines
+
+
+def _describe_codes(found: "Explained") -> str:
+    if found.taught is None:
+        return (
+            "No event carries an item, so no code of histories could be learned: attributes alone."
+        )
+    codes = found.taught.codes
+    return (
+        f"{len(codes.names)} codes of {len(found.taught.vocabulary)} tokens recur over trainings "
+        f"({codes.share_recurring:.0%} of the active ones); they leave {codes.loss:.0%} of the "
+        "histories' variance."
+    )
+
+
+def _read_outside(lake: Lake, *, until: date) -> pl.DataFrame:
+    """Return the holdout's due dates: customers whom no offer is drawn for."""
+    return (
+        lake.scan("customer_features", until=until)
+        .filter("is_holdout")
+        .select("customer_id", pl.col("decision_date").cast(pl.Datetime("us")).alias("decided_at"))
+        .collect()
+    )
+
+
+def _shorten(interactors: pl.DataFrame) -> pl.DataFrame:
+    return interactors.select(
+        "outcome",
+        "name",
+        "is_selected",
+        "p_value",
+        "share",
+        "stability",
+        "n_offered",
+        "n_left",
+        "effect_active",
+        "effect_inactive",
+        "difference",
+        "difference_low",
+        "difference_high",
+        "members",
+    )
+
+
+def _list_steps(found: "Explained") -> pl.DataFrame:
+    rows = [
+        {
+            "outcome": outcome,
+            "step": step.kind,
+            "candidate": found.candidates.names[step.candidate],
+            "statistic": step.statistic,
+            "p_value": step.p_value,
+            "share": step.share,
+            "share_low": step.share_low,
+        }
+        for outcome, each in found.findings.by_outcome.items()
+        for step in each.path
+    ]
+    return pl.DataFrame(rows)

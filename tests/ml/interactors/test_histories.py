@@ -1,0 +1,96 @@
+"""Histories: what precedes a decision, no more, and how it reads."""
+
+from datetime import datetime, timedelta
+
+import numpy as np
+import polars as pl
+import pytest
+
+from ml.core.errors import SupportError
+from ml.interactors.histories import learn_vocabulary, read_histories
+
+START = datetime(2026, 3, 1)
+
+
+def make_tokens(seed=1, n=4_000, n_customers=60):
+    random = np.random.default_rng(seed)
+    return pl.DataFrame(
+        {
+            "customer_id": [f"c{each}" for each in random.integers(0, n_customers, n)],
+            "kind": random.choice(["purchase", "read"], n),
+            "item": [f"i{each}" for each in random.integers(0, 9, n)],
+            "available_at": [
+                START + timedelta(minutes=int(each)) for each in random.integers(0, 40_000, n)
+            ],
+        }
+    )
+
+
+def make_decisions(seed=2, n=300, n_customers=63):
+    random = np.random.default_rng(seed)
+    return pl.DataFrame(
+        {
+            "customer_id": [f"c{each}" for each in random.integers(0, n_customers, n)],
+            "decided_at": [
+                START + timedelta(minutes=int(each)) for each in random.integers(-500, 40_000, n)
+            ],
+        }
+    )
+
+
+def test_a_history_holds_what_was_available_before_the_decision_and_nothing_else():
+    tokens, decisions = make_tokens(), make_decisions()
+    # At the very time of a decision is not before it.
+    tokens = pl.concat(
+        [
+            tokens,
+            decisions.head(40).select(
+                "customer_id",
+                pl.lit("read").alias("kind"),
+                pl.lit("i0").alias("item"),
+                pl.col("decided_at").alias("available_at"),
+            ),
+        ]
+    )
+    vocabulary = learn_vocabulary(tokens, least_customers=5)
+    counts = read_histories(tokens, decisions, vocabulary=vocabulary).count().toarray()
+    for row, decision in enumerate(decisions.iter_rows(named=True)):
+        before = tokens.filter(
+            (pl.col("customer_id") == decision["customer_id"])
+            & (pl.col("available_at") < decision["decided_at"])
+        )
+        for place, token in enumerate(vocabulary):
+            kind, item = token.split(":")
+            assert counts[row, place] == before.filter(kind=kind, item=item).height
+    assert 0 in counts.sum(axis=1)
+
+
+def test_the_newest_tokens_are_looked_at_and_unknown_ones_left_out():
+    tokens, decisions = make_tokens(), make_decisions()
+    vocabulary = ("purchase:i1", "read:i2")
+    histories = read_histories(tokens, decisions, vocabulary=vocabulary, most_tokens=3)
+    assert histories.count().sum(axis=1).max() == 3
+    whole = read_histories(tokens, decisions, vocabulary=vocabulary)
+    assert (histories.after == whole.after).all()
+    assert (histories.first >= whole.first).all()
+
+
+def test_a_history_reads_as_text_and_presence_is_whether_not_how_often():
+    tokens = pl.DataFrame(
+        {
+            "customer_id": ["a", "a", "a", "a", "b"],
+            "kind": ["purchase", "purchase", "purchase", "read", "read"],
+            "item": ["rye", "sour_dough", "sour_dough", "recipes", "recipes"],
+            "available_at": [START] * 5,
+        }
+    )
+    decisions = pl.DataFrame(
+        {"customer_id": ["b", "a", "z"], "decided_at": [START + timedelta(days=1)] * 3}
+    )
+    vocabulary = learn_vocabulary(tokens, least_customers=1)
+    histories = read_histories(tokens, decisions, vocabulary=vocabulary)
+    assert histories.describe() == ["read recipes", "purchase sour dough, rye; read recipes", ""]
+    assert histories.find_present().toarray().tolist() == [[0, 0, 1], [1, 1, 1], [0, 0, 0]]
+    assert histories.take(np.array([2, 0])).describe() == ["", "read recipes"]
+    with pytest.raises(SupportError, match="histories of 20 customers: events need an item"):
+        learn_vocabulary(tokens)

@@ -1,0 +1,63 @@
+"""The search for interactors as a command and as an asset, on the nights of the shared home."""
+
+import shutil
+from datetime import timedelta
+
+import polars as pl
+import pytest
+from conftest import run_liftloop
+
+from ml.core.schemas import Interactors
+from orchestration.assets.interactors import read_tokens
+from orchestration.lake import Lake
+
+
+def test_tokens_are_known_from_the_night_that_delivered_them(lived_home):
+    lake = Lake(root=str(lived_home / "lake"))
+    night = lake.dates("customer_tokens")[-1]
+    mart = lake.scan("customer_tokens").collect()
+    events = pl.scan_parquet(lived_home / "lake/raw_events/*/*.parquet", hive_partitioning=True)
+    about = events.filter(pl.col("item").is_not_null()).select("customer_id", "type", "item")
+    assert mart["n_events"].sum() == about.collect().height > 10_000
+    assert set(mart["kind"]) == {"purchase", "read", "click"}
+    known = read_tokens(lake, until=night)
+    assert known.height == mart.height
+    # What came late has its own clock before the night; decisions of that night don't know it.
+    delivered = mart["decision_date"].cast(pl.Datetime("us"))
+    assert (known["available_at"] >= delivered).all()
+    before = read_tokens(lake, until=night - timedelta(days=1))
+    assert before.height < known.height
+
+
+@pytest.fixture(scope="module")
+def searched(lived_home, tmp_path_factory):
+    home = tmp_path_factory.mktemp("searched") / "home"
+    shutil.copytree(lived_home, home)
+    options = ("--family", "coupon", "--steps", "150", "--halves", "1", "--relevance", "0.3")
+    return home, run_liftloop(home, "interactors", *options)
+
+
+def test_what_drives_effects_is_told_measured_and_explained_on_a_page(searched):
+    home, printed = searched
+    lake = Lake(root=str(home / "lake"))
+    night = lake.dates("interactors")[-1]
+    found = Interactors.validate(lake.read("interactors", night))
+    # The young respond to coupons: by far the strongest driver of the simulated bakery.
+    assert "age" in set(found.filter("is_selected")["candidate"])
+    age = found.filter(candidate="age", outcome="visits").row(0, named=True)
+    assert age["difference_high"] < 0
+    assert age["name"] in printed
+    page = (home / "reports" / f"interactors-{night}.html").read_text()
+    assert f"reports/interactors-{night}.html explains it" in printed
+    for part in ("subgroup effect", "tree", "By protected group", "gender", "f", "age"):
+        assert part in page
+    assert "data:image/png;base64," in page
+    # Nobody is named.
+    customers = lake.read("customer_features", lake.dates("customer_features")[-1])["customer_id"]
+    assert not any(f">{each}<" in page for each in customers)
+
+
+def test_an_unknown_family_says_which_there_are(searched):
+    home, _ = searched
+    failed = run_liftloop(home, "interactors", "--family", "gift", expect=1)
+    assert "no offer is of the family 'gift': there are ad, coupon" in failed
