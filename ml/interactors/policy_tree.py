@@ -8,7 +8,6 @@ leaves measured on the others: what was chosen for its effect looks better where
 
 import json
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -18,6 +17,8 @@ from ml.core.errors import ModelError, SupportError
 
 _LAYOUT = 1
 _NO_FEATURE = -1
+LEAST_CUSTOMERS = 50
+"""With an offer and without, in a leaf: fewer have intervals that are too narrow."""
 
 LEAVES = {
     "leaf": pl.Int64,
@@ -166,7 +167,8 @@ def grow_tree(
     -------
     tuple
         The tree, and ``LEAVES``: per leaf and option the effects over no offer with 95 % intervals
-        by customer, on the decisions that measure.
+        by customer, on the decisions that measure; no effect on value where too few had the option:
+        the tree counts it as 0.
 
     Raises
     ------
@@ -185,7 +187,10 @@ def grow_tree(
     )
     growing = scores.take(is_growing)
     weighed = growing.weigh(growing.value - growing.cost)
-    grown.fit(interactors[is_growing], weighed[:, 1:] - weighed[:, :1])
+    gain, is_known = weighed[:, 1:] - weighed[:, :1], growing.propensity[:, 1:] > 0
+    usual = (gain * is_known).sum(axis=0) / np.maximum(is_known.sum(axis=0), 1)
+    # What could not be drawn says nothing of where to split.
+    grown.fit(interactors[is_growing], np.where(is_known, gain, usual))
     nodes = grown.tree_
     is_leaf = nodes.children_left < 0
     shape = (len(is_leaf), len(scores.names))
@@ -203,11 +208,15 @@ def grow_tree(
     measured = scores.take(~is_growing)
     leaves = tree.find_leaves(interactors[~is_growing])
     rows = []
+    usual_cost = [_contrast(measured, measured.cost, each) for each in range(len(scores.names))]
     for leaf in np.flatnonzero(is_leaf):
         own = measured.take(leaves == leaf)
         for option, name in enumerate(scores.names):
-            value, reach = _contrast(own, own.value, option)
-            cost, _ = _contrast(own, own.cost, option)
+            found = _contrast(own, own.value, option)
+            spent = _contrast(own, own.cost, option) or usual_cost[option] or (0.0, 0.0)
+            # An offer that hardly anybody got there brings nothing that is known.
+            value, reach = found or (0.0, None)
+            cost = spent[0]
             tree.value_effect[leaf, option], tree.cost_effect[leaf, option] = value, cost
             rows.append(
                 {
@@ -215,24 +224,28 @@ def grow_tree(
                     "questions": tree.explain(int(leaf)),
                     "option": name,
                     "n_decisions": int((own.option == option).sum()),
-                    "value_effect": value,
-                    "value_low": value - reach,
-                    "value_high": value + reach,
+                    "value_effect": None if reach is None else value,
+                    "value_low": None if reach is None else value - reach,
+                    "value_high": None if reach is None else value + reach,
                     "cost_effect": cost,
                 }
             )
     return tree, pl.DataFrame(rows, schema=LEAVES)
 
 
-def _contrast(own: OptionScores, outcome: np.ndarray, option: int) -> tuple[float, float]:
+def _contrast(own: OptionScores, outcome: np.ndarray, option: int) -> tuple[float, float] | None:
     """Return an option's effect over no offer and half its 95 % interval, by customer.
 
     Means weighted by inverse probabilities that sum to 1 (Hajek) among decisions that could have
-    had either.
+    had either; None where fewer than ``LEAST_CUSTOMERS`` had one of them.
     """
-    both = (own.propensity[:, 0] > 0) & (own.propensity[:, option] > 0)
-    if option == 0 or not both.any():
+    if option == 0:
         return 0.0, 0.0
+    both = (own.propensity[:, 0] > 0) & (own.propensity[:, option] > 0)
+    for which in (0, option):
+        drawn = np.unique(own.cluster[both & (own.option == which)])
+        if len(drawn) < LEAST_CUSTOMERS:
+            return None
     influence = np.zeros(int(both.sum()))
     effect = 0.0
     for which, sign in ((option, 1.0), (0, -1.0)):
@@ -268,26 +281,26 @@ def _descend(
     return node
 
 
-def write_tree(tree: PolicyTree, file: Path) -> None:
-    """Write a tree as JSON."""
+def write_tree(tree: PolicyTree) -> str:
+    """Return a tree as JSON."""
     described = {
         name: each.tolist() if isinstance(each, np.ndarray) else list(each)
         for name, each in asdict(tree).items()
     }
-    file.write_text(json.dumps({"layout": _LAYOUT, **described}, indent=2))
+    return json.dumps({"layout": _LAYOUT, **described}, indent=2)
 
 
-def read_tree(file: Path) -> PolicyTree:
+def read_tree(text: str) -> PolicyTree:
     """Read a tree.
 
     Raises
     ------
     ModelError
-        If the file is of another layout.
+        If the text is of another layout.
     """
-    described = json.loads(file.read_text())
+    described = json.loads(text)
     if described.pop("layout") != _LAYOUT:
-        raise ModelError(f"{file}: another layout: grow the tree anew")
+        raise ModelError("a tree of another layout: grow it anew")
     names, options = (tuple(described.pop(each)) for each in ("names", "options"))
     arrays = {name: np.array(each) for name, each in described.items()}
     return PolicyTree(names=names, options=options, **arrays)

@@ -18,7 +18,7 @@ from ml.core.errors import ContractError
 from ml.interactors.kernels import sum_clusters
 
 Matrix: TypeAlias = np.ndarray | sparse.sparray
-_BLOCK = 128
+_BLOCK, _AT_ONCE = 128, 30_000_000
 _PENALTIES = np.geomspace(1e-1, 1e5, 13)
 _FREE = 1e-9
 
@@ -68,8 +68,9 @@ class Trial:
     def draw_again(self, n_draws: int, random: np.random.Generator) -> Iterator[np.ndarray]:
         """Yield the offers drawn again, less their propensities: blocks of shape (n, b)."""
         propensity = self.propensity[:, None]
-        for start in range(0, n_draws, _BLOCK):
-            size = (self.n_decisions, min(_BLOCK, n_draws - start))
+        block = max(1, min(_BLOCK, _AT_ONCE // self.n_decisions))
+        for start in range(0, n_draws, block):
+            size = (self.n_decisions, min(block, n_draws - start))
             yield (random.random(size, dtype=np.float32) < propensity) - propensity
 
     def take(self, rows: np.ndarray) -> "Trial":

@@ -27,6 +27,7 @@ GROUPS = {
 }
 LEAST_CLUSTERS = 100
 _MOST_LEFT = 0.5
+_LEVEL = 0.05
 
 
 def split_clusters(trial: Trial, *, share: float, seed: int) -> np.ndarray:
@@ -171,7 +172,11 @@ def find_residual(
     random = np.random.default_rng([seed, 34])
     by_chance = np.concatenate([sum_pairs(each) for each in trial.draw_again(n_draws, random)])
     above = int((by_chance >= observed).sum())
-    reach = float(stats.norm.ppf(0.95) * by_chance.std())
+    own = trial.chance * weight
+    by_customer = np.add.reduceat(own, starts) ** 2 - np.add.reduceat(own**2, starts)
+    # Where effects differ, pairs differ by more than chance.
+    spread_of_sum = max(float(by_chance.std()), float(np.sqrt(len(starts)) * by_customer.std()))
+    reach = float(stats.norm.ppf(1 - _LEVEL)) * spread_of_sum
     spread, high = (
         float(np.sqrt(max(0.0, each / (2 * n_pairs)))) for each in (observed, observed + reach)
     )
@@ -198,11 +203,15 @@ def choose_words(
     Returns
     -------
     str
-        'direct effect modifier' only under both declarations and where what is left is surely
-        below half of what is explained; 'subgroup effect' under randomisation, which doesn't make
-        the modifier a cause; 'predictive modifier' else.
+        'direct effect modifier' only under both declarations, where nothing is found to be left and
+        what may be is surely below half of what is explained; 'subgroup effect' under
+        randomisation, which doesn't make the modifier a cause; 'predictive modifier' else.
     """
     if not is_randomised:
         return "predictive modifier"
-    is_complete = residual is not None and residual.spread_high < _MOST_LEFT * explained
+    is_complete = (
+        residual is not None
+        and residual.p_value > _LEVEL
+        and residual.spread_high < _MOST_LEFT * explained
+    )
     return "direct effect modifier" if is_sufficient and is_complete else "subgroup effect"

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import sparse, stats
 
-from ml.core.errors import SupportError
+from ml.core.errors import ContractError, SupportError
 from ml.interactors.randomisation import (
     Matrix,
     Scores,
@@ -35,7 +35,7 @@ class SearchSettings:
         with enough data every correlate of a driver. A declared threshold on estimated differences,
         less 1.64 of the candidate's own standard errors.
     least_active
-        Decisions with the offer and without at which a candidate is not 0.
+        Customers with the offer, and without, for whom a candidate is not 0.
     n_draws, seed
         Of the offers.
     """
@@ -105,13 +105,20 @@ def search_interactors(
     Raises
     ------
     SupportError
-        If no candidate has enough active decisions.
+        If no candidate has enough active customers.
+    ContractError
+        If there are too few draws for any p-value to be as small as alpha.
     """
     settings = settings or SearchSettings()
+    if 1 / (1 + settings.n_draws) > settings.alpha:
+        raise ContractError(
+            f"{settings.n_draws} draws of the offers can't prove anything at a rate of "
+            f"{settings.alpha:.3g}: take {int(1 / settings.alpha)} at least"
+        )
     tested = count_active(trial, candidates).min(axis=0) >= settings.least_active
     if not tested.any():
         raise SupportError(
-            f"no candidate is active in {settings.least_active} decisions with the offer and as "
+            f"no candidate is active for {settings.least_active} customers with the offer and as "
             "many without: collect more, or lower least_active"
         )
     places = np.flatnonzero(tested)
@@ -143,9 +150,15 @@ def search_interactors(
 
 
 def count_active(trial: Trial, candidates: Matrix) -> np.ndarray:
-    """Return how many decisions a candidate is not 0 in, (2, m): with the offer and without."""
-    is_active = (candidates != 0).astype(float)
-    return np.vstack([is_active.T @ trial.offered, is_active.T @ ~trial.offered])
+    """Return for how many customers a candidate is not 0, (2, m): with the offer and without."""
+    is_active = sparse.csr_array((candidates != 0).astype(float))
+    n = trial.n_decisions
+    counts = []
+    for arm in (trial.offered, ~trial.offered):
+        where = (arm[arm].astype(float), (trial.cluster[arm], np.flatnonzero(arm)))
+        customers = sparse.csr_array(where, shape=(int(trial.cluster[-1]) + 1, n))
+        counts.append(np.asarray((customers @ is_active > 0).sum(axis=0)).ravel())
+    return np.vstack(counts)
 
 
 class _Search:

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from ml.core.actions import ActionSet
-from ml.core.errors import ContractError
+from ml.core.errors import ContractError, SupportError
 from ml.core.logged import LoggedDecisions
 from ml.core.programme import Programme
 from ml.interactors.encoders import BagEncoder, Encoder
@@ -28,6 +28,7 @@ from ml.pipeline.find_interactors import (
     learn_codes,
     list_attributes,
     split_roles,
+    write_codes,
 )
 from ml.pipeline.read_interactors import Reading, read_interactors
 
@@ -48,11 +49,13 @@ class Taught:
 class Explained:
     """What was looked at, found, and what it means.
 
-    ``taught`` is None where no event carried an item; ``examples``: name, history.
+    ``n_searched`` decisions between the offer and none; ``taught`` is None where no codes could be
+    learned, ``why_not`` says why; ``examples``: name, history.
     """
 
     n_searched: int
     taught: Taught | None
+    why_not: str
     candidates: Candidates
     findings: Findings
     reading: Reading
@@ -80,7 +83,7 @@ def explain_effects(
     logged
         n decisions with every action's propensity.
     tokens
-        customer_id, kind, item, available_at; none leaves attributes alone.
+        customer_id, kind, item, available_at; too few leave attributes alone.
     outside
         customer_id, decided_at of customers whom no offer is drawn for: they teach codes too.
     family
@@ -106,7 +109,7 @@ def explain_effects(
     ContractError
         If no action is of the family.
     SupportError
-        If the log tells too little: of histories, or of candidates.
+        If no decision left chance between an offer and none, or no candidate has support.
     """
     offers = actions.select(actions=(), channels=(), families=(family,) if family else ())
     if not offers.any():
@@ -122,14 +125,18 @@ def explain_effects(
             outside.select("customer_id", pl.col("decided_at").cast(frame["decided_at"].dtype)),
         ]
     )
-    taught_by = None
-    candidates = attributes
-    if tokens.height:
+    taught_by, candidates, why_not = None, attributes, ""
+    try:
         taught_by = _teach(tokens, taught, encoder, settings, progress)
+    except (ContractError, SupportError) as error:
+        why_not = str(error)
+        progress(f"attributes alone: {why_not}")
+    if taught_by is not None:
         histories = read_histories(tokens, frame, vocabulary=taught_by.vocabulary)
-        candidates = join_candidates(attributes, taught_by.codes.write(encoder.encode(histories)))
+        written = write_codes(taught_by.codes, encoder, histories)
+        candidates = join_candidates(attributes, written)
     searched = roles == SEARCHED
-    progress(f"{int(searched.sum())} decisions are searched for {len(candidates.names)} candidates")
+    progress(f"{int(searched.sum())} decisions, {len(candidates.names)} candidates")
     findings = find_interactors(
         logged.take(searched),
         candidates.take(searched),
@@ -151,8 +158,9 @@ def explain_effects(
         progress=progress,
     )
     return Explained(
-        int(searched.sum()),
+        findings.n_searched,
         taught_by,
+        why_not,
         candidates,
         findings,
         reading,
@@ -186,7 +194,7 @@ def _show_examples(taught: Taught | None, findings: Findings, n_attributes: int)
         if taught is None or each < 0:
             continue
         active = taught.examples.matrix[:, [each]].toarray()[:, 0]
-        top = np.argsort(-active, kind="stable")[:_EXAMPLES]
+        top = np.argsort(-active, kind="stable")[: min(_EXAMPLES, int((active > 0).sum()))]
         rows += [
             {"name": taught.codes.names[each], "history": text}
             for text in taught.histories.take(top).describe()

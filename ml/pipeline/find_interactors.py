@@ -23,6 +23,8 @@ from ml.interactors.codes import (
     group_duplicates,
     train_coder,
 )
+from ml.interactors.encoders import Encoder
+from ml.interactors.histories import Histories
 from ml.interactors.policy_tree import OptionScores
 from ml.interactors.randomisation import Trial, adjust_outcome
 from ml.interactors.search import Found, SearchSettings, Step, search_interactors
@@ -33,6 +35,7 @@ TEACHING, SEARCHED, MEASURING = range(3)
 """What a customer is for."""
 _NAMED_BY = 3
 _LONG_AGO = 3_650.0
+_ROWS = 100_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,21 +97,23 @@ class Codes:
 
     def write(self, vectors: np.ndarray) -> Candidates:
         """Return candidates of encoded histories, shape (n, d)."""
-        codes = self.coder.encode(vectors)[:, self.kept]
+        codes = sparse.csr_array(self.coder.encode(vectors)[:, self.kept])
         return Candidates(self.names, codes, self.members, np.zeros(len(self.names), dtype=bool))
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What the searches found: by outcome, and ``selected``, in order, of any of them."""
+    """What the searches found: by outcome, and ``selected``, in order, of any of them.
+
+    ``n_searched``: decisions between the offer and none.
+    """
 
     by_outcome: dict[str, Found]
     selected: tuple[int, ...]
+    n_searched: int
 
 
-def split_roles(
-    customer_id: pl.Series, settings: InteractorSettings, *, outside: np.ndarray | None = None
-) -> np.ndarray:
+def split_roles(customer_id: pl.Series, settings: InteractorSettings) -> np.ndarray:
     """Return what each row's customer is for, shape (n,), int.
 
     Parameters
@@ -117,16 +122,13 @@ def split_roles(
         n rows.
     settings
         Shares.
-    outside : shape (n,), bool
-        Customers whom no offer is drawn for: they teach.
     """
     place = hash_uniform(customer_id, salt="interactors")
-    roles = np.select(
+    return np.select(
         [place < settings.teaching, place < settings.teaching + settings.measuring],
         [TEACHING, MEASURING],
         default=SEARCHED,
     )
-    return roles if outside is None else np.where(outside, TEACHING, roles)
 
 
 def list_attributes(contexts: Contexts) -> Candidates:
@@ -230,6 +232,17 @@ def learn_codes(
     )
 
 
+def write_codes(codes: Codes, encoder: Encoder, histories: Histories) -> Candidates:
+    """Return the codes of n decisions' histories, never more than some vectors at once."""
+    parts = [
+        codes.write(encoder.encode(histories.take(np.arange(start, min(start + _ROWS, n)))))
+        for n in (histories.n_decisions,)
+        for start in range(0, n, _ROWS)
+    ]
+    matrix = sparse.csr_array(sparse.vstack([part.matrix for part in parts]))
+    return replace(parts[0], matrix=matrix)
+
+
 def _name_codes(
     codes: sparse.csr_array, present: sparse.csr_array, vocabulary: Sequence[str]
 ) -> list[str]:
@@ -271,6 +284,11 @@ def make_trial(
 ) -> tuple[Trial, np.ndarray]:
     """Return the decisions between one of some offers and none, customer by customer.
 
+    Where the log's mix of the offers depends on the customer, differences between offers would
+    look like differences of one offer's effect. So the mix is made the same for all who can get the
+    same offers: decisions with an offer that was drawn too often are left out at random,
+    by the known propensities, and the propensity of the offer is that of what is left.
+
     Parameters
     ----------
     logged
@@ -290,17 +308,28 @@ def make_trial(
     SupportError
         If no decision left chance between them.
     """
-    offered = offers[logged.action]
+    if not offers.any():
+        raise SupportError("no action counts as the offer: nothing to compare")
     chance = np.nan_to_num(logged.logging_policy)
-    ours, none = chance[:, offers].sum(axis=1), chance[:, 0]
-    rows = np.flatnonzero((offered | (logged.action == 0)) & (ours > 0) & (none > 0))
+    each, none = chance[:, offers], chance[:, 0]
+    wanted = each.sum(axis=0) * (each > 0)
+    wanted /= np.maximum(wanted.sum(axis=1, keepdims=True), 1e-300)
+    ratio = np.divide(each, wanted, out=np.full(each.shape, np.inf), where=wanted > 0)
+    # The most that every offer can be kept at: the rarest is kept whole.
+    kept = np.where(np.isfinite(ratio.min(axis=1)), ratio.min(axis=1), 0.0)
+    taken = (np.cumsum(offers) - 1)[logged.action]
+    own = ratio[np.arange(len(taken)), np.where(offers[logged.action], taken, 0)]
+    offered = offers[logged.action]
+    luck = np.random.default_rng(35).random(len(taken))
+    is_kept = np.where(offered, luck * own < kept, logged.action == 0)
+    rows = np.flatnonzero(is_kept & (kept > 0) & (none > 0))
     if not len(rows):
         raise SupportError("no decision left chance between an offer and none: nothing tells")
     rows = rows[np.argsort(logged.customer[rows], kind="stable")]
     return Trial(
         read_outcome(logged, outcome)[rows],
         offered[rows],
-        (ours / np.where(ours + none > 0, ours + none, 1))[rows],
+        (kept / np.where(kept + none > 0, kept + none, 1))[rows],
         np.unique(logged.customer[rows], return_inverse=True)[1],
     ), rows
 
@@ -347,8 +376,10 @@ def find_interactors(
     """
     own = replace(settings.search, alpha=settings.search.alpha / len(outcomes))
     found: dict[str, Found] = {}
+    n_searched = 0
     for outcome in outcomes:
         trial, rows = make_trial(logged, outcome, offers)
+        n_searched = trial.n_decisions
 
         def report(step: Step, outcome: str = outcome) -> None:
             progress(
@@ -360,7 +391,7 @@ def find_interactors(
             trial, candidates.matrix[rows], settings=own, progress=report
         )
     selected = dict.fromkeys(each for one in found.values() for each in one.selected)
-    return Findings(found, tuple(selected))
+    return Findings(found, tuple(selected), n_searched)
 
 
 def score_options(

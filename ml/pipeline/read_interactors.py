@@ -33,7 +33,7 @@ from ml.pipeline.find_interactors import (
 )
 from ml.pipeline.groups import split_by_attribute
 
-_LEAVES_PER_LOG = 100
+_LEAVES_PER_LOG, _FEWEST_IN_LEAF = 150, 500
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,11 @@ class Reading:
         ``Interactors`` rows.
     protected
         ``GROUPS`` with attribute: effects on ``outcome`` by group of each protected attribute.
-    residual
-        What the interactors leave of the differences between customers' effects; None where no
-        customer has two decisions.
+    residuals
+        By outcome, what its interactors leave of the differences between customers' effects; None
+        where no customer has two decisions.
     words
-        What an interactor may be called.
+        By outcome, what an interactor may be called.
     tree, leaves
         The policy tree and its leaves' effects; None where nothing was selected.
     outcome
@@ -59,8 +59,8 @@ class Reading:
 
     interactors: pl.DataFrame
     protected: pl.DataFrame
-    residual: Residual | None
-    words: str
+    residuals: dict[str, Residual | None]
+    words: dict[str, str]
     tree: PolicyTree | None
     leaves: pl.DataFrame | None
     outcome: str
@@ -109,7 +109,8 @@ def read_interactors(
     Returns
     -------
     Reading
-        Codes are active above 0, attributes above their median.
+        Active is above the median, or above the least where that is the median or a bound: codes
+        that most histories lack, above 0.
     """
     selected = list(findings.selected)
     outcome = next(iter(findings.by_outcome))
@@ -128,16 +129,26 @@ def read_interactors(
     measuring = np.flatnonzero(roles == MEASURING)
     own = candidates.matrix[measuring][:, selected].toarray()
     names, active = _cut(candidates, selected, own)
-    groups, residual, explained = [], None, 0.0
+    groups = []
+    residuals: dict[str, Residual | None] = {}
+    words: dict[str, str] = {}
     for each, found in findings.by_outcome.items():
         trial, rows = make_trial(logged.take(measuring), each, offers)
         measured = measure_groups(trial, active[rows], names)
-        groups.append(_describe(each, found, candidates, selected, measured, stability))
-        if each == outcome:
-            residual, explained = _find_rest(trial, own[rows], settings)
-    words = choose_words(
-        is_randomised=True, is_sufficient=is_sufficient, residual=residual, explained=explained
-    )
+        mine = own[rows][:, [place for place, one in enumerate(selected) if one in found.selected]]
+        residuals[each], explained = _find_rest(trial, mine, settings)
+        words[each] = choose_words(
+            is_randomised=True,
+            is_sufficient=is_sufficient,
+            residual=residuals[each],
+            explained=explained,
+        )
+        known = stability if each == outcome else np.full(len(stability), np.nan)
+        groups.append(
+            _describe(each, found, candidates, selected, measured, known).with_columns(
+                pl.lit(words[each]).alias("words")
+            )
+        )
     progress("effects were measured on customers who took no part in the search")
     tree, leaves = None, None
     if selected:
@@ -148,13 +159,14 @@ def read_interactors(
             tuple(candidates.names[each] for each in selected),
             is_growing=roles[rows] != MEASURING,
             is_log=candidates.is_log[selected],
-            settings=TreeSettings(least_decisions=max(1, len(rows) // _LEAVES_PER_LOG)),
+            settings=TreeSettings(
+                least_decisions=max(_FEWEST_IN_LEAF, len(rows) // _LEAVES_PER_LOG)
+            ),
         )
-    table = pl.concat(groups).with_columns(pl.lit(words).alias("words"))
     return Reading(
-        Interactors.validate(table.select(Interactors.create_empty().columns)),
+        Interactors.validate(pl.concat(groups).select(Interactors.create_empty().columns)),
         _measure_protected(logged.take(measuring), outcome, offers, programme),
-        residual,
+        residuals,
         words,
         tree,
         leaves,
@@ -206,7 +218,10 @@ def _find_rest(
 ) -> tuple[Residual | None, float]:
     """Return what is left of the effect's differences, and the spread that was explained."""
     base = np.column_stack([np.ones(trial.n_decisions), selected])
-    explained = float((base @ fit_by_cluster(trial, base)[0]).std())
+    effects, covariance = fit_by_cluster(trial, base)
+    moments = np.cov(base, rowvar=False, bias=True).reshape(covariance.shape)
+    noise = float((moments * covariance).sum())
+    explained = float(np.sqrt(max(0.0, effects @ moments @ effects - noise)))
     try:
         return find_residual(trial, selected, n_draws=settings.search.n_draws), explained
     except SupportError:

@@ -30,21 +30,33 @@ def measure_actions(logged: LoggedDecisions, actions: ActionSet) -> tuple[np.nda
         action or the kind's effect is not above 0.
     """
     _, kind = choose_options(actions)
-    own = np.arange(actions.n_actions) == logged.action[:, None]
     policy = np.nan_to_num(logged.logging_policy)
-    weight = np.where(own, 1 / np.where(policy > 0, policy, 1), 0.0)
+    mix = policy.mean(axis=0)
     ratios = []
     for outcome in (logged.value, logged.cost):
-        mean = (weight * outcome[:, None]).sum(axis=0) / np.maximum(weight.sum(axis=0), 1e-300)
-        effect = mean - mean[0]
+        effect = np.array([_contrast(logged, policy, outcome, k) for k in range(len(mix))])
         ratio = np.ones(actions.n_actions)
         for each in range(1, kind.max() + 1):
-            same = (kind == each) & (weight.sum(axis=0) > 0)
-            usual = float(effect[same].mean()) if same.any() else 0.0
+            same = (kind == each) & np.isfinite(effect) & (mix > 0)
+            usual = float((mix * effect)[same].sum() / mix[same].sum()) if same.any() else 0.0
             if usual > 0:
                 ratio[same] = np.clip(effect[same] / usual, 1 / _MOST, _MOST)
         ratios.append(ratio)
     return ratios[0], ratios[1]
+
+
+def _contrast(
+    logged: LoggedDecisions, policy: np.ndarray, outcome: np.ndarray, action: int
+) -> float:
+    """Return an action's mean effect over no offer among who could have had either, or NaN."""
+    both = (policy[:, 0] > 0) & (policy[:, action] > 0)
+    means = []
+    for each in (action, 0):
+        drawn = both & (logged.action == each)
+        if not drawn.any():
+            return float("nan")
+        means.append(float(np.average(outcome[drawn], weights=1 / policy[drawn, each])))
+    return means[0] - means[1]
 
 
 def predict_by_tree(

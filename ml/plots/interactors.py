@@ -36,7 +36,7 @@ class Tree(Protocol):
 
 
 def plot_interactors(interactors: pl.DataFrame, *, outcome: str, unit: str) -> Figure:
-    """Draw effects where interactors are active and where they aren't, with 95 % intervals.
+    """Draw effects where an outcome's interactors are active and where not, 95 % intervals.
 
     Parameters
     ----------
@@ -50,9 +50,12 @@ def plot_interactors(interactors: pl.DataFrame, *, outcome: str, unit: str) -> F
     Figure
         One line per interactor.
     """
-    rows = interactors.filter((pl.col("outcome") == outcome) & pl.col("difference").is_not_null())
-    if rows.is_empty():
+    selected = interactors.filter((pl.col("outcome") == outcome) & pl.col("is_selected"))
+    rows = selected.filter(pl.col("difference").is_not_null())
+    if selected.is_empty():
         return draw_note(f"Nothing was found that effects on {outcome} depend on")
+    if rows.is_empty():
+        return draw_note("Too few customers are left to measure what was found")
     figure = Figure(figsize=(8, 1.1 + 0.45 * rows.height), layout="constrained")
     axes = figure.subplots()
     place = np.arange(rows.height)[::-1]
@@ -151,13 +154,12 @@ def _lay_out(tree: Tree) -> tuple[dict[int, float], dict[int, float]]:
 def _write_leaf(axes: Axes, here: tuple[float, float], own: pl.DataFrame) -> None:
     """Write a leaf's options, the best first."""
     net = own.with_columns(net=pl.col("value_effect") - pl.col("cost_effect")).sort(
-        "net", descending=True
+        "net", descending=True, nulls_last=True
     )
-    lines = [
-        f"{row['option']}: {row['value_effect']:.2f} - {row['cost_effect']:.2f}"
-        if row["option"] != "no offer"
-        else "no offer"
-        for row in net.iter_rows(named=True)
-    ]
+    lines = []
+    for row in net.iter_rows(named=True):
+        known = "not known" if row["value_effect"] is None else f"{row['value_effect']:.2f}"
+        amounts = f": {known} - {row['cost_effect']:.2f}"
+        lines.append(row["option"] + ("" if row["option"] == "no offer" else amounts))
     axes.text(here[0], here[1] + 0.16, lines[0], fontsize=8, weight="bold", va="center")
     axes.text(here[0], here[1] - 0.16, ";  ".join(lines[1:]), fontsize=7, color=GREY, va="center")

@@ -27,7 +27,8 @@ from orchestration.resources import Mlflow, ProgrammeFile, Reports
 if TYPE_CHECKING:
     from ml.pipeline.explain_effects import Explained
 
-NEEDED = "the search for interactors needs torch and econml: pip install '.[control,causal]'"
+NEEDED = "the search for interactors needs torch: pip install -c constraints.txt '.[control]'"
+_LEVEL = 0.05
 _UNITS = {"visits": "visits", "purchase": "purchases"}
 
 
@@ -63,8 +64,9 @@ def interactors(
     reports: Reports,
 ) -> dg.MaterializeResult:
     """Search what effects depend on, among attributes and codes of histories; measure and draw."""
-    if find_spec("torch") is None or find_spec("econml") is None:
+    if find_spec("torch") is None:
         raise LiftloopError(NEEDED)
+    from ml.interactors.policy_tree import write_tree
     from ml.interactors.search import SearchSettings
     from ml.pipeline.explain_effects import explain_effects
     from ml.pipeline.find_interactors import InteractorSettings
@@ -78,9 +80,9 @@ def interactors(
         codes=replace(usual.codes, n_steps=config.n_steps),
         search=SearchSettings(n_draws=config.n_draws, relevance=config.relevance),
     )
-    logged = snapshot.everything
     found = explain_effects(
-        logged.take(logged.has_vector),
+        # The evaluation customers are the gate's.
+        snapshot.training,
         read_tokens(lake, until=night),
         _read_outside(lake, until=night),
         family=config.family,
@@ -124,6 +126,8 @@ def interactors(
     ) as run:
         run.log_params({**config.model_dump(), "n_searched": found.n_searched})
         run.log_text(page, "interactors.html")
+        if reading.tree is not None:
+            run.log_text(write_tree(reading.tree), "tree.json")
         for name, figure in figures.items():
             run.log_figure(figure, f"{name}.png")
     return dg.MaterializeResult(
@@ -143,9 +147,10 @@ def interactors(
 def read_tokens(lake: Lake, *, until: date) -> pl.DataFrame:
     """Return what events were about, and since when a decision could know it.
 
-    What was delivered late was not known to the nights before, whatever its own clock says.
+    What was delivered late was not known to the nights before, whatever its own clock says; what a
+    night delivers, all its decisions know, those at midnight too.
     """
-    delivered = pl.col("decision_date").cast(pl.Datetime("us"))
+    delivered = pl.col("decision_date").cast(pl.Datetime("us")) - pl.duration(microseconds=1)
     return (
         lake.scan("customer_tokens", until=until)
         .select(
@@ -171,22 +176,25 @@ def describe_search(found: "Explained", config: InteractorConfig) -> list[str]:
         f"probability 5 % over all of them; a driver must move the effect by at least "
         f"{config.relevance:.0%} of its root mean square.",
         _describe_codes(found),
-        f"Each is called a {reading.words}.",
+        "Where the log's mix of offers depends on the customer it was made even, by leaving "
+        "decisions out at random.",
     ]
-    if reading.residual is None:
-        lines.append("No customer has two decisions: whether something is hidden can't be told.")
-    elif reading.residual.p_value <= 0.05:
-        lines.append(
-            f"Something else drives the effect on {reading.outcome}: customers' effects differ by "
-            f"a further {reading.residual.spread:.3f} (standard deviation; p "
-            f"{reading.residual.p_value:.3f}) that no interactor here explains. None may be called "
-            "a cause."
-        )
-    else:
-        lines.append(
-            f"Nothing tells of further differences between customers' effects on {reading.outcome} "
-            f"(p {reading.residual.p_value:.3f}; at most {reading.residual.spread_high:.3f})."
-        )
+    for outcome, words in reading.words.items():
+        residual = reading.residuals[outcome]
+        if residual is None:
+            left = "no customer has two decisions, so whether something is hidden can't be told"
+        elif residual.p_value <= _LEVEL:
+            left = (
+                f"something else drives it: customers' effects differ by a further "
+                f"{residual.spread:.3f} (standard deviation; p {residual.p_value:.3f}) that no "
+                "interactor here explains, so none may be called a cause"
+            )
+        else:
+            left = (
+                f"nothing tells of further differences between customers' effects (p "
+                f"{residual.p_value:.3f}; at most {residual.spread_high:.3f})"
+            )
+        lines.append(f"Effect on {outcome}: each is called a {words}; {left}.")
     if not found.findings.selected:
         lines.append("Nothing was found: the effect may be the same for everybody.")
     return lines

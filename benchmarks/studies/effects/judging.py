@@ -210,8 +210,17 @@ def _estimate_constants(log: KnownLog, outcome: str) -> dict[str, np.ndarray]:
     return constants
 
 
-def value_effects(value_effect: np.ndarray, cost_effect: np.ndarray, log: KnownLog) -> float:
-    """Return the true net value of the policy that spends a fifth of the oracle's free spending."""
+def value_effects(
+    value_effect: np.ndarray,
+    cost_effect: np.ndarray,
+    log: KnownLog,
+    *,
+    per_decision: float | None = None,
+) -> float:
+    """Return the true net value a decision of the policy that spends a budget by some effects.
+
+    Without a budget per decision: a fifth of what the oracle would spend without any.
+    """
     eligible = log.snapshot.evaluation.contexts.eligible
     true_net = log.value_effect - log.cost_effect
     best = np.where(eligible, true_net, -np.inf).argmax(axis=1)
@@ -219,7 +228,8 @@ def value_effects(value_effect: np.ndarray, cost_effect: np.ndarray, log: KnownL
     reward, cost = value_effect - cost_effect, np.maximum(cost_effect, 0.0)
     allowed = eligible & (reward > 0)
     allowed[:, 0] = True
-    cut = solve_budget(reward, cost, allowed, budget=BUDGET_SHARE * free)
+    budget = BUDGET_SHARE * free if per_decision is None else per_decision * len(best)
+    cut = solve_budget(reward, cost, allowed, budget=budget)
     policy = cut_probabilities(reward, cost, allowed, cut=cut)
     return float((policy * true_net).sum() / len(best))
 

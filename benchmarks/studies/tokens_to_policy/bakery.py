@@ -22,6 +22,7 @@ from ml.interactors.histories import Histories, learn_vocabulary, read_histories
 from ml.interactors.policy_tree import TreeSettings, grow_tree
 from ml.interactors.search import SearchSettings
 from ml.pipeline.find_interactors import (
+    MEASURING,
     SEARCHED,
     TEACHING,
     Candidates,
@@ -51,7 +52,7 @@ _SETTINGS = InteractorSettings(search=SearchSettings(n_draws=199, relevance=0.1)
 _QUICK = InteractorSettings(
     n_coders=2,
     codes=replace(_SETTINGS.codes, n_steps=1_000),
-    search=SearchSettings(n_draws=39, relevance=0.1),
+    search=SearchSettings(n_draws=99, relevance=0.1),
 )
 
 
@@ -73,8 +74,8 @@ def run_bakery(seed: int, *, encoder: str, is_quick: bool = False) -> pl.DataFra
         seed, encoder, figure, subject, value. 'linear' and 'code': how well a ridge of the vectors
         and the best code correlate with each planted driver, on customers who taught neither;
         'selected': each selected code's largest correlation with one; 'attribute': each selected
-        attribute's with what else the world's effects depend on; 'recall', 'false', 'decisions';
-        with the bag also true net values a decision.
+        attribute's with what else the world's effects depend on; 'recall', 'decisions'
+        searched; with the bag also true net values a decision.
     """
     torch.set_num_threads(1)
     log = draw_log(
@@ -98,6 +99,7 @@ def run_bakery(seed: int, *, encoder: str, is_quick: bool = False) -> pl.DataFra
     if encoder == "attributes":
         vectors = attributes.matrix.toarray()
     else:
+        # A vector for each decision, whole: its best linear reading is measured too.
         vectors = _choose_encoder(encoder, histories, frame, teaches, is_quick).encode(histories)
     linear = _read_linearly(vectors, planted.to_numpy().astype(float), teaches)
     rows += [("linear", name, value) for name, value in zip(planted.columns, linear, strict=True)]
@@ -107,7 +109,7 @@ def run_bakery(seed: int, *, encoder: str, is_quick: bool = False) -> pl.DataFra
         candidates = join_candidates(attributes, codes.write(vectors))
         selected, found = _search(log, candidates, attributes, planted, roles, settings)
         rows += found
-        if encoder == "bag":
+        if encoder == "bag" and selected:
             rows += _value_tree(log, roles, codes, vocabulary, candidates, selected)
     schema = {"figure": pl.String, "subject": pl.String, "value": pl.Float64}
     return pl.DataFrame(rows, schema=schema, orient="row").select(
@@ -232,11 +234,8 @@ def _search(
             ("attribute", candidates.names[each], value)
             for each, value in zip(known, near.max(axis=1), strict=True)
         ]
-    is_near = codes[own] >= _LEAST_CORRELATION
-    recall = float(is_near.any(axis=0).mean()) if own else 0.0
-    wrong = float((~is_near.any(axis=1)).mean()) if own else 0.0
-    rows += [("recall", "", recall), ("false", "", wrong)]
-    rows.append(("decisions", "", float(searched.sum())))
+    recall = float((codes[own] >= _LEAST_CORRELATION).any(axis=0).mean()) if own else 0.0
+    rows += [("recall", "", recall), ("decisions", "", float(found.n_searched))]
     return selected, rows
 
 
@@ -248,7 +247,7 @@ def _value_tree(
     candidates: Candidates,
     selected: list[int],
 ) -> list[tuple[str, str, float]]:
-    """Return true net values a decision of the tree, of the heads, and of the best there is."""
+    """Return true net values a decision at the programme's budget: tree, heads, best there is."""
     logged, judged = log.snapshot.training, log.snapshot.evaluation
     scores, rows = score_options(logged, candidates, log.actions)
     names = tuple(candidates.names[each] for each in selected)
@@ -256,9 +255,9 @@ def _value_tree(
         scores,
         candidates.matrix[rows][:, selected].toarray(),
         names,
-        is_growing=roles[rows] == SEARCHED,
+        is_growing=roles[rows] != MEASURING,
         is_log=candidates.is_log[selected],
-        settings=TreeSettings(max_depth=5, least_decisions=len(rows) // 200),
+        settings=TreeSettings(least_decisions=len(rows) // 150),
     )
     histories = read_histories(log.tokens, judged.contexts.frame, vocabulary=vocabulary)
     seen = join_candidates(
@@ -266,9 +265,10 @@ def _value_tree(
     )
     asked = seen.matrix[:, [seen.names.index(each) for each in names]].toarray()
     by_tree = predict_by_tree(tree, asked, log.actions, measure_actions(logged, log.actions))
+    programme = find_world(_WORLD).programme
     black_box = fit_candidate(
         log.snapshot,
-        programme=find_world(_WORLD).programme,
+        programme=programme,
         actions=log.actions,
         settings=LearningSettings(n_threads=1),
     )
@@ -276,7 +276,11 @@ def _value_tree(
         raise AssertionError("fit_candidate fits uplift heads")
     effects = black_box.scorer.predict(judged.contexts)
     return [
-        ("net_value", name, value_effects(value, cost, log))
+        (
+            "net_value",
+            name,
+            value_effects(value, cost, log, per_decision=programme.budget_per_decision),
+        )
         for name, value, cost in (
             ("tree", *by_tree),
             ("heads", effects.value_effect, effects.cost_effect),
@@ -308,7 +312,11 @@ def report_bakery(lived: pl.DataFrame) -> dict[str, float]:
         if own.filter(figure="recall").height:
             recall = float(own.filter(figure="recall")["value"].to_numpy().mean())
             wrong = float((selected < _LEAST_CORRELATION).mean()) if len(selected) else 0.0
-            print(f"  recall {recall:.3f}, false {wrong:.3f} of {len(selected)} selected codes")
+            n = own.filter(figure="decisions")["value"].to_numpy().mean()
+            print(
+                f"  recall {recall:.3f}, false {wrong:.3f} of {len(selected)} selected codes, "
+                f"{n:,.0f} decisions searched"
+            )
             figures[f"planted_recall_{encoder}"] = recall
             figures[f"planted_false_{encoder}"] = wrong
         values = own.filter(figure="net_value").pivot("subject", index="seed", values="value")

@@ -1,6 +1,7 @@
 """Policy trees: what they ask, what their leaves say, and that they are read as written."""
 
 import numpy as np
+import polars as pl
 import pytest
 
 from ml.core.errors import ModelError, SupportError
@@ -51,29 +52,59 @@ def test_a_tree_finds_who_gains_and_its_intervals_cover_what_was_planted():
         best = (tree.value_effect - tree.cost_effect)[found].argmax(axis=1)
         ideal = (effect - [0.0, 0.2, 1.0]).argmax(axis=1)
         assert (best == ideal).mean() > 0.93
-        for row in leaves.iter_rows(named=True):
+        for row in leaves.filter(pl.col("value_low") < pl.col("value_high")).iter_rows(named=True):
             own = (found == row["leaf"]) & ~is_growing
             true = effect[own, ["no offer", "cheap", "dear"].index(row["option"])].mean()
             covered.append(row["value_low"] <= true <= row["value_high"])
-    assert 0.9 <= np.mean(covered) <= 1
+    assert 0.9 <= np.mean(covered) <= 0.995
     first = tree.explain(int(tree.left[0]))
     assert first.startswith("age <= ")
     assert 45 < float(first.split()[-1]) < 55
 
 
-def test_a_tree_is_read_as_it_was_written_and_refuses_another_layout(tmp_path):
+def test_a_tree_is_read_as_it_was_written_and_refuses_another_layout():
     tree, _, interactors, _, _ = grow(1)
-    file = tmp_path / "tree.json"
-    write_tree(tree, file)
-    again = read_tree(file)
+    text = write_tree(tree)
+    again = read_tree(text)
     np.testing.assert_array_equal(again.find_leaves(interactors), tree.find_leaves(interactors))
     np.testing.assert_array_equal(again.value_effect, tree.value_effect)
     assert again.explain(1) == tree.explain(1)
-    file.write_text(file.read_text().replace('"layout": 1', '"layout": 7'))
-    with pytest.raises(ModelError, match="grow the tree anew"):
-        read_tree(file)
+    with pytest.raises(ModelError, match="another layout: grow it anew"):
+        read_tree(text.replace('"layout": 1', '"layout": 7'))
 
 
 def test_too_few_decisions_are_refused():
     with pytest.raises(SupportError, match="needs 9,000 in a leaf"):
         grow(1, TreeSettings(least_decisions=9_000))
+
+
+def test_who_could_not_get_an_offer_says_nothing_of_where_to_split():
+    random = np.random.default_rng(5)
+    n = 8_000
+    x, other = random.random((2, n))
+    propensity = np.where((x > 0.5)[:, None], [0.5, 0.5], [1.0, 0.0])
+    option = (random.random(n) < propensity[:, 1]).astype(int)
+    value = option * (1.0 + 0.6 * (other > 0.3)) + random.normal(size=n)
+    scores = OptionScores(
+        ("no offer", "coupon"), option, propensity, value, np.zeros(n), np.arange(n)
+    )
+    tree, leaves = grow_tree(
+        scores,
+        np.column_stack([x, other]),
+        ("x", "other"),
+        is_growing=np.arange(n) % 2 > 0,
+        settings=TreeSettings(max_depth=1, least_decisions=300),
+    )
+    assert tree.names[tree.feature[0]] == "other"
+    assert tree.threshold[0] == pytest.approx(0.3, abs=0.1)
+    # Asked of those who could not get it, a leaf says that it doesn't know.
+    tree, leaves = grow_tree(
+        scores.take(x < 0.5),
+        np.column_stack([x, other])[x < 0.5],
+        ("x", "other"),
+        is_growing=np.arange(n)[x < 0.5] % 2 > 0,
+        settings=TreeSettings(max_depth=1, least_decisions=300),
+    )
+    unknown = leaves.filter(option="coupon")
+    assert unknown["value_effect"].null_count() == unknown.height > 0
+    assert (tree.value_effect == 0).all()

@@ -5,7 +5,7 @@ import pytest
 from scipy import sparse
 
 from benchmarks.studies.tokens_to_policy.published_world import make_leaky
-from ml.core.errors import SupportError
+from ml.core.errors import ContractError, SupportError
 from ml.interactors.published import regress_candidates, search_as_published
 from ml.interactors.randomisation import Trial, adjust_outcome
 from ml.interactors.search import (
@@ -84,7 +84,7 @@ def test_candidates_too_rare_to_compare_are_not_tested():
     active = count_active(trial, rare)
     assert active[:, 0].sum() == 30
     assert active[0, 0] == trial.offered[:30].sum()
-    with pytest.raises(SupportError, match="active in 50 decisions with the offer"):
+    with pytest.raises(SupportError, match="active for 50 customers with the offer"):
         search_interactors(trial, rare, settings=FAST)
 
 
@@ -102,3 +102,14 @@ def test_the_published_regression_is_ordinary_least_squares():
         assert 0 < p_value[0] <= 1
     trial, candidates = make_leaky(2, n=1_000, m=60)
     assert {0, 1} <= set(search_as_published(trial, candidates))
+
+
+def test_support_is_counted_in_customers_and_too_few_draws_are_refused():
+    trial, candidates = make_leaky(1, n=600, m=4)
+    together = Trial(trial.outcome, trial.offered, trial.propensity, np.arange(600) // 6)
+    active = count_active(together, np.ones((600, 1)))
+    assert (active <= 100).all()
+    assert active[0, 0] == len(np.unique(together.cluster[together.offered]))
+    few = SearchSettings(n_draws=39, alpha=0.02)
+    with pytest.raises(ContractError, match="39 draws of the offers can't prove anything"):
+        search_interactors(trial, candidates, settings=few)

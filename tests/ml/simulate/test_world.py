@@ -356,3 +356,35 @@ def test_customers_survive_a_round_trip(lived):
         (getattr(again, name) == getattr(customers, name)).all()
         for name in customers.__dataclass_fields__
     )
+
+
+def test_who_does_not_visit_reads_and_clicks_at_home_where_the_world_has_it():
+    demand = replace(CONFIG.demand, browsing_at_home=0.2)
+    world = World(replace(CONFIG, n_customers=4_000, demand=demand, burn_in_days=7))
+    state, opened = world.open_day()
+    signed_up = int((world.population.people.signup_day < state.day).sum())
+    after, tables = world.step(state, world.randomise(state))
+    events = tables["events"].filter(pl.col("occurred_at").dt.date() == world.date_of(state.day))
+    kinds = {kind: events.filter(pl.col("type") == kind) for kind in ("visit", "read", "click")}
+    # The few late ones apart; who visits browses by the visits' own share.
+    at_home = signed_up - kinds["visit"].height
+    _within(kinds["read"].height, at_home, 0.1, errors=5)
+    _within(kinds["click"].height, at_home, 0.1, errors=5)
+    browsed = pl.concat([kinds["read"], kinds["click"]])
+    assert browsed["item"].null_count() == 0
+    assert browsed["customer_id"].n_unique() == browsed.height
+    joined = set(
+        world.population.customer_id.filter(
+            pl.Series(world.population.people.signup_day < state.day)
+        )
+    )
+    assert set(browsed["customer_id"]) <= joined
+    # Nobody's visits, purchases or tickets change by it.
+    usual = World(replace(CONFIG, n_customers=4_000, burn_in_days=7))
+    state, without = usual.open_day()
+    bought = [
+        tables["events"].filter(pl.col("type") == "purchase").drop("available_at")
+        for tables in (opened, without)
+    ]
+    assert bought[0].equals(bought[1])
+    assert after.day == 1
