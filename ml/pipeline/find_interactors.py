@@ -199,11 +199,10 @@ def learn_codes(
     SupportError
         If no feature recurs.
     """
+    own = size_codes(settings.codes, present)
     coders = []
     for each in range(settings.n_coders):
-        coders.append(
-            train_coder(vectors, replace(settings.codes, seed=settings.codes.seed + each))
-        )
+        coders.append(train_coder(vectors, replace(own, seed=own.seed + each)))
         progress(f"codes, training {each + 1} of {settings.n_coders}")
     codes = coders[0].encode(vectors)
     is_active = np.asarray((codes > 0).mean(axis=0)).ravel() > 0
@@ -241,6 +240,22 @@ def write_codes(codes: Codes, encoder: Encoder, histories: Histories) -> Candida
     ]
     matrix = sparse.csr_array(sparse.vstack([part.matrix for part in parts]))
     return replace(parts[0], matrix=matrix)
+
+
+def size_codes(codes: CodeSettings, present: sparse.csr_array) -> CodeSettings:
+    """Return codes' settings with no more features than twice the tokens, nor active ones than fit.
+
+    Parameters
+    ----------
+    codes
+        The most of both.
+    present : shape (n, V)
+        Which tokens histories hold: half as many again as a history holds on average may be active.
+    """
+    per_history = float(present.sum()) / present.shape[0]
+    n_features = min(codes.n_features, 2 * present.shape[1])
+    most = min(codes.n_active, n_features, max(2, int(np.ceil(1.5 * per_history))))
+    return replace(codes, n_features=n_features, n_active=most)
 
 
 def _name_codes(

@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 import torch
 from known_log import ACTIONS, PROGRAMME, make_rows
+from scipy import sparse
 
 from ml.core.errors import ContractError, SupportError
 from ml.core.schemas import Interactors
@@ -24,6 +25,7 @@ from ml.pipeline.find_interactors import (
     find_interactors,
     list_attributes,
     make_trial,
+    size_codes,
     split_roles,
 )
 from ml.pipeline.snapshots import take_snapshot
@@ -266,3 +268,13 @@ def test_an_unknown_family_is_refused_with_those_there_are(log):
         explain_effects(
             *log, family="gift", actions=ACTIONS, programme=PROGRAMME, settings=SETTINGS
         )
+
+
+def test_codes_are_no_more_than_histories_can_teach():
+    codes = CodeSettings(n_features=160, n_active=24)
+    few = sparse.csr_array(np.eye(8)[np.arange(40) % 8])
+    sized = size_codes(codes, few)
+    assert (sized.n_features, sized.n_active) == (16, 2)
+    many = sparse.csr_array(np.ones((40, 90)))
+    sized = size_codes(codes, many)
+    assert (sized.n_features, sized.n_active) == (160, 24)
