@@ -107,6 +107,7 @@ def test_jobs_and_schedules_are_the_listed_ones():
             "nightly",
             "weekly_training",
             "settings_search",
+            "interactor_search",
             "media_mix_fit",
             "promotion",
             "recalibration",
