@@ -72,6 +72,7 @@ def explain_effects(
     programme: Programme,
     settings: InteractorSettings,
     encoder: Encoder | None = None,
+    is_randomised: bool = True,
     is_sufficient: bool = False,
     n_halves: int = 0,
     progress: Callable[[str], None] = lambda message: None,
@@ -94,7 +95,7 @@ def explain_effects(
         Shares of customers, codes, search.
     encoder
         Of histories; None: which tokens they hold.
-    is_sufficient, n_halves
+    is_randomised, is_sufficient, n_halves
         As of ``read_interactors``.
     progress
         Called with a line per step.
@@ -153,6 +154,7 @@ def explain_effects(
         actions=actions,
         programme=programme,
         settings=settings,
+        is_randomised=is_randomised,
         is_sufficient=is_sufficient,
         n_halves=n_halves,
         progress=progress,

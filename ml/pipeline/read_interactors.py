@@ -76,6 +76,7 @@ def read_interactors(
     actions: ActionSet,
     programme: Programme,
     settings: InteractorSettings,
+    is_randomised: bool = True,
     is_sufficient: bool = False,
     n_halves: int = 0,
     progress: Callable[[str], None] = lambda message: None,
@@ -98,6 +99,8 @@ def read_interactors(
         For the tree, and what is protected.
     settings
         Of the search: halves are searched alike.
+    is_randomised
+        Whether the propensities are those that the offers were drawn with, not fitted ones.
     is_sufficient
         Whether whoever asks declares that the candidates measure all that modifies the effect.
     n_halves
@@ -138,7 +141,7 @@ def read_interactors(
         mine = own[rows][:, [place for place, one in enumerate(selected) if one in found.selected]]
         residuals[each], explained = _find_rest(trial, mine, settings)
         words[each] = choose_words(
-            is_randomised=True,
+            is_randomised=is_randomised,
             is_sufficient=is_sufficient,
             residual=residuals[each],
             explained=explained,

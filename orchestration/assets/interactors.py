@@ -89,6 +89,7 @@ def interactors(
         actions=actions,
         programme=settings,
         settings=own,
+        is_randomised=snapshot.fitted is None,
         is_sufficient=config.declares_sufficiency,
         n_halves=config.n_halves,
         progress=context.log.info,
