@@ -135,7 +135,7 @@ bench: $(STAMP) ## Measure speed (benchmarks/performance; CAUSALML=, OBP=, LP=, 
 	@$(BIN)/python -m benchmarks.performance.media_mix $(if $(PYMC),--pymc '$(PYMC)')
 
 test: $(STAMP) ## Run the tests, two files at a time
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=20
 
 test-slow: $(STAMP) ## Run the slow tests too: statistical recovery, nights killed at random (above an hour)
 	@$(BIN)/python -m pytest -m 'slow or not slow'
