@@ -188,8 +188,10 @@ def _export(
     with duckdb.connect(str(path), read_only=True) as connection:
         mart = connection.table(table)
         days = mart.filter(is_touched).select("decision_date").distinct().pl()["decision_date"]
-        is_exported = day.isin(*map(duckdb.ConstantExpression, days))
-        rows = mart.filter(is_exported).pl() if len(days) else mart.limit(0).pl()
+        # A mart may be empty: no event of a company has to carry an item.
+        rows = mart.limit(0).pl()
+        if len(days):
+            rows = mart.filter(day.isin(*map(duckdb.ConstantExpression, days))).pl()
     schema = MARTS[table]
     by_day = dict(rows.sort(*schema.primary_key()).partition_by("decision_date", as_dict=True))
     # A night without rows still leaves a partition: empty is an answer, absent is not. And a
