@@ -141,6 +141,8 @@ def run_interactors(parsed: argparse.Namespace) -> int:
     """Search what effects depend on, say what was found and where the page is."""
     settings = read_settings()
     prepare_home(settings)
+    from orchestration.interactor_page import describe_interactors
+
     with hold_home(settings, command="interactors"):
         asked = {
             "family": parsed.family,
@@ -153,16 +155,7 @@ def run_interactors(parsed: argparse.Namespace) -> int:
         lake = Lake(root=str(settings.lake))
         night = lake.dates("interactors")[-1]
         found = lake.read("interactors", night)
-    for row in found.filter("is_selected").iter_rows(named=True):
-        effect = "too few customers to measure it"
-        if row["difference"] is not None:
-            effect = (
-                f"{row['difference']:+.3f} "
-                f"[{row['difference_low']:+.3f}, {row['difference_high']:+.3f}]"
-            )
-        print(f"  {row['outcome']:<9} {row['name']:<40} {effect}")
-    if found.is_empty():
-        print("  nothing was found: the effect may be the same for everybody")
+    print("\n".join(describe_interactors(found)))
     print(f"{settings.reports / f'interactors-{night}.html'} explains it")
     return 0
 

@@ -1,25 +1,15 @@
 """What drives effects as one HTML file, readable without any server."""
 
-import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import polars as pl
 from jinja2 import Environment
 
-from ml.plots.drawing import render_png
-from orchestration.page import STYLE, Panel
+from orchestration.page import HEAD, STYLE, Panel
 
-_TEMPLATE = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string("""\
-<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{{ title }}</title>
-<style>
-{{ style }}
-div { overflow-x: auto }
-</style>
-<h1>{{ title }}</h1>
+_TEMPLATE = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
+    HEAD
+    + """\
 {% for line in standing %}
 <p>{{ line }}</p>
 {% endfor %}
@@ -41,7 +31,8 @@ div { overflow-x: auto }
 </table></div>
 {% endfor %}
 </html>
-""")
+"""
+)
 
 
 def render_interactors(
@@ -73,11 +64,20 @@ def render_interactors(
         title=title,
         style=STYLE,
         standing=standing,
-        panels=[
-            {"title": each.title, "image": base64.b64encode(render_png(each.figure)).decode()}
-            for each in panels
-        ],
+        panels=panels,
         tables={
             name: table for name, table in tables.items() if table is not None and table.height
         },
     )
+
+
+def describe_interactors(found: pl.DataFrame) -> Iterator[str]:
+    """Say what was found, a line each: ``Interactors`` rows."""
+    for row in found.filter("is_selected").iter_rows(named=True):
+        effect = "too few customers to measure it"
+        if row["difference"] is not None:
+            low, high = row["difference_low"], row["difference_high"]
+            effect = f"{row['difference']:+.3f} [{low:+.3f}, {high:+.3f}]"
+        yield f"  {row['outcome']:<9} {row['name']:<40} {effect}"
+    if found.is_empty():
+        yield "  nothing was found: the effect may be the same for everybody"

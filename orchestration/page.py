@@ -17,10 +17,9 @@ pre { background: #f6f7f9; padding: 1rem; overflow-x: auto; font-size: .8rem }
 table { border-collapse: collapse; font-size: .85rem }
 td, th { padding: .15rem .8rem .15rem 0; text-align: left } td.number { text-align: right }
 .alarm { color: #b3261e; font-weight: 600 } .calm { color: #2e7d32; font-weight: 600 }
-img { max-width: 100%; height: auto }
+img { max-width: 100%; height: auto } div { overflow-x: auto }
 """
-
-_TEMPLATE = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string("""\
+HEAD = """\
 <!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -30,6 +29,12 @@ _TEMPLATE = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).f
 {{ style }}
 </style>
 <h1>{{ title }}</h1>
+"""
+"""What every page begins with: ``title`` and ``style`` go in."""
+
+_TEMPLATE = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
+    HEAD
+    + """\
 {% if alarms %}
 <p class="alarm">{{ alarms | length }} of {{ signals | length }} signals alarm</p>
 {% else %}
@@ -55,7 +60,8 @@ _TEMPLATE = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).f
 <h2>In words</h2>
 <pre>{{ summary }}</pre>
 </html>
-""")
+"""
+)
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,11 @@ class Panel:
 
     title: str
     figure: Figure
+
+    @property
+    def image(self) -> str:
+        """The figure as base64 of a PNG."""
+        return base64.b64encode(render_png(self.figure)).decode()
 
 
 def render_page(
@@ -103,8 +114,5 @@ def render_page(
         signals=rows,
         alarms=[row for row in rows if row["is_alarm"]],
         calm=[row for row in rows if not row["is_alarm"]],
-        panels=[
-            {"title": each.title, "image": base64.b64encode(render_png(each.figure)).decode()}
-            for each in panels
-        ],
+        panels=panels,
     )

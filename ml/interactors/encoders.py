@@ -147,7 +147,7 @@ class _NextToken(nn.Module):
 
 @dataclass(frozen=True)
 class SequenceEncoder:
-    """A transformer trained to predict the next token; vectors are averages over a history.
+    """A transformer trained to predict the next token; vectors tell of its states over a history.
 
     Attributes
     ----------

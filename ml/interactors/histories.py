@@ -164,5 +164,12 @@ def read_histories(
     return Histories(vocabulary, code, first, after)
 
 
+def find_newest(decisions: pl.DataFrame) -> np.ndarray:
+    """Return the row of each customer's newest decision, rising, of customer_id and decided_at."""
+    rows = decisions.select("customer_id", "decided_at").with_row_index("row").sort("decided_at")
+    newest = rows.unique("customer_id", keep="last", maintain_order=True)["row"]
+    return np.sort(newest.to_numpy())
+
+
 def _name_tokens() -> pl.Expr:
     return (pl.col("kind") + pl.lit(_SEPARATOR) + pl.col("item")).alias("token")

@@ -125,6 +125,11 @@ class Residual:
     p_value: float
     n_pairs: int
 
+    @property
+    def is_proven(self) -> bool:
+        """Whether chance alone doesn't explain it."""
+        return self.p_value <= _LEVEL
+
 
 def find_residual(
     trial: Trial, selected: np.ndarray, *, n_draws: int = 999, seed: int = 0
@@ -211,7 +216,7 @@ def choose_words(
         return "predictive modifier"
     is_complete = (
         residual is not None
-        and residual.p_value > _LEVEL
+        and not residual.is_proven
         and residual.spread_high < _MOST_LEFT * explained
     )
     return "direct effect modifier" if is_sufficient and is_complete else "subgroup effect"

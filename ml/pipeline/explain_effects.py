@@ -15,7 +15,7 @@ from ml.core.errors import ContractError, SupportError
 from ml.core.logged import LoggedDecisions
 from ml.core.programme import Programme
 from ml.interactors.encoders import BagEncoder, Encoder
-from ml.interactors.histories import Histories, learn_vocabulary, read_histories
+from ml.interactors.histories import Histories, find_newest, learn_vocabulary, read_histories
 from ml.pipeline.find_interactors import (
     SEARCHED,
     TEACHING,
@@ -184,7 +184,7 @@ def _teach(
     progress(f"{decisions.height} decisions teach codes of {len(vocabulary)} tokens")
     vectors = encoder.encode(histories)
     codes = learn_codes(vectors, histories.find_present(), vocabulary, settings, progress=progress)
-    newest = _find_newest(decisions)
+    newest = find_newest(decisions)
     return Taught(vocabulary, codes, histories.take(newest), codes.write(vectors[newest]))
 
 
@@ -202,10 +202,3 @@ def _show_examples(taught: Taught | None, findings: Findings, n_attributes: int)
             for text in taught.histories.take(top).describe()
         ]
     return pl.DataFrame(rows, schema={"name": pl.String, "history": pl.String})
-
-
-def _find_newest(decisions: pl.DataFrame) -> np.ndarray:
-    """Return one row a customer, the newest, shape (c,)."""
-    rows = decisions.with_row_index("row").sort("decided_at")
-    newest = rows.unique("customer_id", keep="last", maintain_order=True)["row"]
-    return np.sort(newest.to_numpy())

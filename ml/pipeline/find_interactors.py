@@ -233,10 +233,10 @@ def learn_codes(
 
 def write_codes(codes: Codes, encoder: Encoder, histories: Histories) -> Candidates:
     """Return the codes of n decisions' histories, never more than some vectors at once."""
+    every = np.arange(histories.n_decisions)
     parts = [
-        codes.write(encoder.encode(histories.take(np.arange(start, min(start + _ROWS, n)))))
-        for n in (histories.n_decisions,)
-        for start in range(0, n, _ROWS)
+        codes.write(encoder.encode(histories.take(every[start : start + _ROWS])))
+        for start in range(0, len(every), _ROWS)
     ]
     matrix = sparse.csr_array(sparse.vstack([part.matrix for part in parts]))
     return replace(parts[0], matrix=matrix)
@@ -331,11 +331,12 @@ def make_trial(
     wanted /= np.maximum(wanted.sum(axis=1, keepdims=True), 1e-300)
     ratio = np.divide(each, wanted, out=np.full(each.shape, np.inf), where=wanted > 0)
     # The most that every offer can be kept at: the rarest is kept whole.
-    kept = np.where(np.isfinite(ratio.min(axis=1)), ratio.min(axis=1), 0.0)
-    taken = (np.cumsum(offers) - 1)[logged.action]
-    own = ratio[np.arange(len(taken)), np.where(offers[logged.action], taken, 0)]
+    least = ratio.min(axis=1)
+    kept = np.where(np.isfinite(least), least, 0.0)
     offered = offers[logged.action]
-    luck = np.random.default_rng(35).random(len(taken))
+    column = np.where(offered, (np.cumsum(offers) - 1)[logged.action], 0)
+    own = ratio[np.arange(len(column)), column]
+    luck = np.random.default_rng(35).random(len(column))
     is_kept = np.where(offered, luck * own < kept, logged.action == 0)
     rows = np.flatnonzero(is_kept & (kept > 0) & (none > 0))
     if not len(rows):

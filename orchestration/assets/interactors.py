@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from ml.pipeline.explain_effects import Explained
 
 NEEDED = "the search for interactors needs torch: pip install -c constraints.txt '.[control]'"
-_LEVEL = 0.05
 _UNITS = {"visits": "visits", "purchase": "purchases"}
 
 
@@ -184,7 +183,7 @@ def describe_search(found: "Explained", config: InteractorConfig) -> list[str]:
         residual = reading.residuals[outcome]
         if residual is None:
             left = "no customer has two decisions, so whether something is hidden can't be told"
-        elif residual.p_value <= _LEVEL:
+        elif residual.is_proven:
             left = (
                 f"something else drives it: customers' effects differ by a further "
                 f"{residual.spread:.3f} (standard deviation; p {residual.p_value:.3f}) that no "

@@ -18,7 +18,7 @@ from ml.interactors.encoders import (
     load_text_model,
     train_sequence_encoder,
 )
-from ml.interactors.histories import Histories, learn_vocabulary, read_histories
+from ml.interactors.histories import Histories, find_newest, learn_vocabulary, read_histories
 from ml.interactors.policy_tree import TreeSettings, grow_tree
 from ml.interactors.search import SearchSettings
 from ml.pipeline.find_interactors import (
@@ -126,15 +126,10 @@ def _choose_encoder(
     if name in ("phrases", "text"):
         model = load_text_model()
         return PhraseEncoder(model) if name == "phrases" else TextEncoder(model)
-    newest = (
-        frame.select("customer_id", "decided_at")
-        .with_row_index("row")
-        .filter(pl.Series(teaches))
-        .sort("decided_at")
-        .unique("customer_id", keep="last", maintain_order=True)["row"]
-    )
+    taught = np.flatnonzero(teaches)
+    newest = taught[find_newest(frame[taught])]
     settings = SequenceSettings(n_steps=30 if is_quick else 1_500)
-    return train_sequence_encoder(histories.take(newest.to_numpy()), settings)
+    return train_sequence_encoder(histories.take(newest), settings)
 
 
 def _find_first(frame: pl.DataFrame) -> np.ndarray:
