@@ -16,19 +16,21 @@ from ml.core.logged import LoggedDecisions
 from ml.core.programme import Programme
 from ml.interactors.encoders import BagEncoder, Encoder
 from ml.interactors.histories import Histories, find_newest, learn_vocabulary, read_histories
-from ml.pipeline.find_interactors import (
-    SEARCHED,
-    TEACHING,
+from ml.pipeline.candidates import (
     Candidates,
     Codes,
-    Findings,
-    InteractorSettings,
-    find_interactors,
     join_candidates,
     learn_codes,
     list_attributes,
-    split_roles,
     write_codes,
+)
+from ml.pipeline.find_interactors import (
+    SEARCHED,
+    TEACHING,
+    Findings,
+    InteractorSettings,
+    find_interactors,
+    split_roles,
 )
 from ml.pipeline.read_interactors import Reading, read_interactors
 
@@ -183,7 +185,14 @@ def _teach(
     histories = read_histories(tokens, decisions, vocabulary=vocabulary)
     progress(f"{decisions.height} decisions teach codes of {len(vocabulary)} tokens")
     vectors = encoder.encode(histories)
-    codes = learn_codes(vectors, histories.find_present(), vocabulary, settings, progress=progress)
+    codes = learn_codes(
+        vectors,
+        histories.find_present(),
+        vocabulary,
+        settings.codes,
+        n_coders=settings.n_coders,
+        progress=progress,
+    )
     newest = find_newest(decisions)
     return Taught(vocabulary, codes, histories.take(newest), codes.write(vectors[newest]))
 

@@ -22,10 +22,12 @@ from ml.interactors.reading import (
     measure_stability,
 )
 from ml.interactors.search import Found
+from ml.pipeline.candidates import (
+    Candidates,
+)
 from ml.pipeline.find_interactors import (
     MEASURING,
     SEARCHED,
-    Candidates,
     Findings,
     InteractorSettings,
     make_trial,

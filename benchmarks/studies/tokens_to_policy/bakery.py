@@ -21,17 +21,19 @@ from ml.interactors.encoders import (
 from ml.interactors.histories import Histories, find_newest, learn_vocabulary, read_histories
 from ml.interactors.policy_tree import TreeSettings, grow_tree
 from ml.interactors.search import SearchSettings
+from ml.pipeline.candidates import (
+    Candidates,
+    Codes,
+    join_candidates,
+    learn_codes,
+    list_attributes,
+)
 from ml.pipeline.find_interactors import (
     MEASURING,
     SEARCHED,
     TEACHING,
-    Candidates,
-    Codes,
     InteractorSettings,
     find_interactors,
-    join_candidates,
-    learn_codes,
-    list_attributes,
     score_options,
     split_roles,
 )
@@ -105,7 +107,9 @@ def run_bakery(seed: int, *, encoder: str, is_quick: bool = False) -> pl.DataFra
     rows += [("linear", name, value) for name, value in zip(planted.columns, linear, strict=True)]
     if encoder != "attributes":
         present = histories.take(teaches).find_present()
-        codes = learn_codes(vectors[teaches], present, vocabulary, settings)
+        codes = learn_codes(
+            vectors[teaches], present, vocabulary, settings.codes, n_coders=settings.n_coders
+        )
         candidates = join_candidates(attributes, codes.write(vectors))
         selected, found = _search(log, candidates, attributes, planted, roles, settings)
         rows += found

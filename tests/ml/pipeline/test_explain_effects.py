@@ -14,6 +14,10 @@ from ml.core.errors import ContractError, SupportError
 from ml.core.schemas import Interactors
 from ml.interactors.codes import CodeSettings
 from ml.interactors.search import SearchSettings
+from ml.pipeline.candidates import (
+    list_attributes,
+    size_codes,
+)
 from ml.pipeline.explain_effects import explain_effects
 from ml.pipeline.find_interactors import (
     MEASURING,
@@ -23,9 +27,7 @@ from ml.pipeline.find_interactors import (
     InteractorSettings,
     choose_options,
     find_interactors,
-    list_attributes,
     make_trial,
-    size_codes,
     split_roles,
 )
 from ml.pipeline.snapshots import take_snapshot
