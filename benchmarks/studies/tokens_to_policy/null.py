@@ -11,6 +11,9 @@ from ml.interactors.search import SearchSettings, search_interactors
 _CANDIDATES, _PREVALENCE, _LEAST_ACTIVE = 200, 0.01, 5
 SIZES = (2_000, 10_000)
 _PER_BATCH = 50
+NULLS = ("constant", "sharp", "clustered")
+_VISITS = 2
+"""Decisions of a customer where they're clustered."""
 
 
 def run_null(batch: int, n: int, n_searches: int = _PER_BATCH) -> pl.DataFrame:
@@ -18,7 +21,9 @@ def run_null(batch: int, n: int, n_searches: int = _PER_BATCH) -> pl.DataFrame:
 
     200 codes, 1 % of customers each. 'constant': the offer adds the same probability of a purchase
     to everybody, who buys without one depends on codes, tickets are skewed and depend on neither.
-    'sharp': the offer adds the same amount to everybody.
+    'sharp': the offer adds the same amount to everybody. 'clustered': as 'constant', of customers
+    who are decided for twice and whose tickets keep their size, more often offered where they buy
+    more often anyway.
 
     Parameters
     ----------
@@ -37,8 +42,8 @@ def run_null(batch: int, n: int, n_searches: int = _PER_BATCH) -> pl.DataFrame:
     """
     rows = []
     for seed in range(n_searches * batch, n_searches * (batch + 1)):
-        for null in ("constant", "sharp"):
-            trial, codes = make_null(seed, n, is_sharp=null == "sharp")
+        for null in NULLS:
+            trial, codes = make_null(seed, n, null)
             settings = SearchSettings(least_active=_LEAST_ACTIVE, seed=seed)
             try:
                 found = search_interactors(trial, codes, settings=settings)
@@ -63,18 +68,40 @@ def run_null(batch: int, n: int, n_searches: int = _PER_BATCH) -> pl.DataFrame:
     return pl.DataFrame(rows)
 
 
-def make_null(seed: int, n: int, *, is_sharp: bool) -> tuple[Trial, np.ndarray]:
+def make_null(seed: int, n: int, null: str) -> tuple[Trial, np.ndarray]:
     """Make a trial and its codes, shape (n, 200)."""
     random = np.random.default_rng([seed, n, 71])
+    if null == "clustered":
+        return _make_clustered(random, n)
     codes = (random.random((n, _CANDIDATES)) < _PREVALENCE).astype(float)
     offered = random.random(n) < 0.5
-    often = 0.10 + 0.15 * (codes[:, :20].sum(axis=1) > 0) + 0.05 * codes[:, 20:60].sum(axis=1)
+    often = _buy_anyway(codes)
     luck, ticket = random.random(n), np.exp(random.normal(2.5, 1.0, n))
-    if is_sharp:
+    if null == "sharp":
         outcome = (luck < often) * ticket + 2.0 * offered
     else:
         outcome = (luck < np.clip(often + 0.1 * offered, 0, 1)) * ticket
     return Trial(outcome, offered, np.full(n, 0.5), np.arange(n)), codes
+
+
+def _make_clustered(random: np.random.Generator, n: int) -> tuple[Trial, np.ndarray]:
+    """Make a trial of customers who return, with propensities that follow what they do anyway."""
+    n_customers = n // _VISITS
+    customer = np.repeat(np.arange(n_customers), _VISITS)
+    codes = (random.random((n_customers, _CANDIDATES)) < _PREVALENCE).astype(float)[customer]
+    often = _buy_anyway(codes)
+    propensity = 0.35 + 0.25 * (often > 0.10) + 0.05 * random.random(n)
+    offered = random.random(n) < propensity
+    usual = np.exp(random.normal(0.0, 0.8, n_customers))[customer]
+    ticket = usual * np.exp(random.normal(2.5, 0.6, n))
+    outcome = (random.random(n) < np.clip(often + 0.1 * offered, 0, 1)) * ticket
+    return Trial(outcome, offered, propensity, customer), codes
+
+
+def _buy_anyway(codes: np.ndarray) -> np.ndarray:
+    """Return probabilities of a purchase without the offer, by codes."""
+    some, each = codes[:, :20].sum(axis=1) > 0, codes[:, 20:60].sum(axis=1)
+    return 0.10 + 0.15 * some + 0.05 * each
 
 
 def report_null(lived: pl.DataFrame) -> dict[str, float]:
@@ -90,7 +117,7 @@ def report_null(lived: pl.DataFrame) -> dict[str, float]:
             f"{null:<10}{n:>8}{own.height:>10}{tested:>8.3f}"
             + "".join(f"{r:>11.3f}" for r in rates)
         )
-        suffix = "" if null == "constant" else "_sharp"
+        suffix = "" if null == "constant" else f"_{null}"
         figures[f"null_fwer_{n}{suffix}"] = rates[0]
         figures[f"null_fwer_{n}{suffix}_published"] = rates[1]
     return figures
