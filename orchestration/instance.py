@@ -9,9 +9,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import dagster as dg
-from sqlalchemy import event
-from sqlalchemy.engine import Engine
+from dagster import DagsterInstance
+from dagster._core.instance.ref import InstanceRef
+from dagster._core.storage.event_log import SqliteEventLogStorage
+from dagster._core.storage.sqlite_storage import DagsterSqliteStorage, SqliteStorageConfig
+from dagster._serdes import ConfigurableClassData
+from sqlalchemy import create_engine, event
+from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.pool import ConnectionPoolEntry
+
+_BUSY_SECONDS = 60
 
 
 @contextmanager
@@ -20,39 +27,82 @@ def open_instance(home: Path) -> Iterator[dg.DagsterInstance]:
 
     Dagster opens and closes a SQLite connection for each of a night's thousands of events, and the
     last to close a write-ahead log copies it into the database and waits for the disk, ten times
-    an event. Here one connection to each file stays open meanwhile, and commits don't wait: a
-    killed process loses nothing, a machine that loses its power at most the newest events, never
-    the file. Tables are in the lake, which is written as before.
+    an event; and each connection translates its statements anew. Here connections stay open
+    meanwhile, and commits don't wait: a killed process loses nothing, a machine that loses its
+    power at most the newest events, never the file. Tables are in the lake, which is written as
+    before.
 
     Parameters
     ----------
     home
-        With dagster.yaml.
+        With dagster.yaml; where that names another storage than SQLite, it is opened as it is.
 
     Yields
     ------
     DagsterInstance
         Its files are as usual afterwards.
     """
-    kept: dict[Path, sqlite3.Connection] = {}
+    ref = InstanceRef.from_dir(str(home))
+    storage = ref.storage_data
+    if storage is not None and storage.class_name == DagsterSqliteStorage.__name__:
+        kept = {"module": __name__, "class": SteadyStorage.__name__}
+        config = {"base_dir": str(storage.config_dict["base_dir"])}
+        ref = InstanceRef.from_dir(
+            str(home), overrides={"storage": {"custom": {**kept, "config": config}}}
+        )
+    with DagsterInstance.from_ref(ref) as instance:
+        yield instance
 
-    def relax(connection: object, _: ConnectionPoolEntry) -> None:
-        if not isinstance(connection, sqlite3.Connection):
-            return
-        file = Path(connection.execute("PRAGMA database_list").fetchone()[2] or "/")
-        if home.resolve() not in file.resolve().parents:
-            return
+
+class SteadyEvents(SqliteEventLogStorage):
+    """Dagster's events, in the same files, through one engine for each."""
+
+    def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
+        self._engines: dict[str, Engine] = {}
+        self._tables: dict[str, bool] = {}
+        super().__init__(base_dir, inst_data)
+
+    @contextmanager
+    def _connect(self, shard: str) -> Iterator[Connection]:
+        with self._db_lock:
+            if shard not in self._engines:
+                engine = create_engine(
+                    self.conn_string_for_shard(shard), connect_args={"timeout": _BUSY_SECONDS}
+                )
+                event.listen(engine, "connect", _relax)
+                self._initdb(engine)
+                self._engines[shard] = engine
+            with self._engines[shard].connect() as connection, connection.begin():
+                yield connection
+
+    def has_table(self, table_name: str) -> bool:
+        """Return whether there is a table, asked once: a command's tables don't change."""
+        if table_name not in self._tables:
+            self._tables[table_name] = super().has_table(table_name)
+        return self._tables[table_name]
+
+    def dispose(self) -> None:
+        """Close the files."""
+        super().dispose()
+        for engine in self._engines.values():
+            engine.dispose()
+
+
+class SteadyStorage(DagsterSqliteStorage):
+    """Dagster's SQLite storage with ``SteadyEvents``."""
+
+    def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
+        super().__init__(base_dir, inst_data)
+        self._event_log_storage = SteadyEvents(f"{base_dir}/history/runs/")
+
+    @classmethod
+    def from_config_value(
+        cls, inst_data: ConfigurableClassData, config_value: SqliteStorageConfig
+    ) -> "SteadyStorage":
+        """Return it as the instance asks for it."""
+        return cls.from_local(inst_data=inst_data, **config_value)
+
+
+def _relax(connection: object, _: ConnectionPoolEntry) -> None:
+    if isinstance(connection, sqlite3.Connection):
         connection.execute("PRAGMA synchronous = NORMAL")
-        if file not in kept:
-            kept[file] = sqlite3.connect(file, check_same_thread=False)
-        # Reading is what joins the write-ahead log, once the file has one.
-        kept[file].execute("SELECT count(*) FROM sqlite_master").fetchall()
-
-    event.listen(Engine, "connect", relax)
-    try:
-        with dg.DagsterInstance.from_config(str(home)) as instance:
-            yield instance
-    finally:
-        event.remove(Engine, "connect", relax)
-        for connection in kept.values():
-            connection.close()

@@ -8,8 +8,7 @@ import sys
 
 import dagster as dg
 import pytest
-from sqlalchemy import event
-from sqlalchemy.engine import Engine
+from sqlalchemy import create_engine, text
 
 from orchestration.instance import open_instance
 
@@ -40,15 +39,8 @@ def test_the_write_ahead_log_stays_between_events_and_is_gone_after(home):
         shard = home / "history" / "runs" / f"{_run(instance)}.db"
         # Without a connection that stays, each event copies it into the database and removes it.
         assert shard.with_name(shard.name + "-wal").stat().st_size > 0
-        levels = []
-
-        def note(connection, _):
-            levels.append(connection.execute("PRAGMA synchronous").fetchone()[0])
-
-        event.listen(Engine, "connect", note)
-        instance.get_run_stats(shard.stem)
-        event.remove(Engine, "connect", note)
-        assert set(levels) == {1}
+        with instance.event_log_storage.run_connection(shard.stem) as connection:
+            assert connection.execute(text("PRAGMA synchronous")).scalar() == 1
     assert not list(home.rglob("*-wal"))
     # Nothing of it outlives the command.
     with dg.DagsterInstance.from_config(str(home)) as instance:
@@ -57,13 +49,45 @@ def test_the_write_ahead_log_stays_between_events_and_is_gone_after(home):
         assert len(instance.all_logs(run.run_id)) > 5
 
 
+def test_engines_are_used_again(home, monkeypatch):
+    made = []
+    monkeypatch.setattr(
+        "orchestration.instance.create_engine",
+        lambda *given, **named: made.append(given) or create_engine(*given, **named),
+    )
+    with open_instance(home) as instance:
+        first, second = _run(instance), _run(instance)
+        assert len(instance.all_logs(first)) == len(instance.all_logs(second)) > 5
+    # One for each run's file and one for the index.
+    assert len(made) == 3
+
+
+def test_another_storage_is_left_as_it_is(home, tmp_path_factory):
+    other = tmp_path_factory.mktemp("other")
+    (home / "dagster.yaml").write_text(
+        "storage:\n  custom:\n    module: dagster._core.storage.legacy_storage\n"
+        "    class: CompositeStorage\n    config:\n"
+        + "".join(
+            f"      {kind}:\n        module_name: dagster._core.storage.{module}\n"
+            f"        class_name: {name}\n        config_yaml: 'base_dir: {other}'\n"
+            for kind, module, name in (
+                ("run_storage", "runs", "SqliteRunStorage"),
+                ("event_log_storage", "event_log", "SqliteEventLogStorage"),
+                ("schedule_storage", "schedules", "SqliteScheduleStorage"),
+            )
+        )
+    )
+    with open_instance(home) as instance:
+        run = _run(instance)
+        assert instance.get_run_by_id(run).status == dg.DagsterRunStatus.SUCCESS
+    assert (other / f"{run}.db").exists()
+    assert not (home / "history").exists()
+
+
 def test_files_elsewhere_keep_waiting_for_the_disk(home, tmp_path_factory):
     other = tmp_path_factory.mktemp("other") / "mlflow.db"
-    with open_instance(home):
-        from sqlalchemy import create_engine, text
-
-        with create_engine(f"sqlite:///{other}").connect() as connection:
-            assert connection.execute(text("PRAGMA synchronous")).scalar() == 2
+    with open_instance(home), create_engine(f"sqlite:///{other}").connect() as connection:
+        assert connection.execute(text("PRAGMA synchronous")).scalar() == 2
 
 
 _KILLED = """
