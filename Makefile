@@ -63,8 +63,8 @@ recalibrate: $(STAMP) ## After a drift: calibrate the champion on recent nights,
 agent: $(STAMP) ## Train an agent that looks beyond the next week, for the gate (HOME_DIR=)
 	@$(LIFTLOOP) agent
 
-interactors: $(STAMP) ## What offers' effects depend on, and a policy tree of it (FAMILY= RELEVANCE= HOME_DIR=)
-	@$(LIFTLOOP) interactors $(if $(FAMILY),--family '$(FAMILY)') $(if $(RELEVANCE),--relevance $(RELEVANCE))
+interactors: $(STAMP) ## What offers' effects depend on, and a policy tree of it (FAMILY= RELEVANCE= ENCODER= CANDIDATE=1 HOME_DIR=)
+	@$(LIFTLOOP) interactors $(if $(FAMILY),--family '$(FAMILY)') $(if $(RELEVANCE),--relevance $(RELEVANCE)) $(if $(ENCODER),--encoder $(ENCODER)) $(if $(CANDIDATE),--candidate)
 
 media-mix: $(STAMP) ## What bought media and messages add, and how to split their budget (HOME_DIR=)
 	@$(LIFTLOOP) media-mix
@@ -120,8 +120,8 @@ study-media-mix: $(STAMP) ## The media mix against known truths (QUICK=1)
 study-agentic-marketing: $(STAMP) ## The agentic-marketing document's experiment, the bakery, rankings (SEEDS=5 PARTS= QUICK=1)
 	@OMP_NUM_THREADS=1 POLARS_MAX_THREADS=1 $(BIN)/python -W ignore -m benchmarks.studies.agentic_marketing $(if $(SEEDS),--seeds $(SEEDS)) $(if $(PARTS),--parts $(PARTS)) $(if $(QUICK),--quick)
 
-study-tokens-to-policy: $(STAMP) ## Searches for what drives effects: false findings and power (PARTS=null,power,bakery QUICK=1)
-	@OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python -W ignore -m benchmarks.studies.tokens_to_policy $(if $(PARTS),--parts $(PARTS)) $(if $(QUICK),--quick)
+study-tokens-to-policy: $(STAMP) ## Searches for what drives effects: false findings and power (PARTS=null,power,bakery,mails HILLSTROM= QUICK=1)
+	@OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python -W ignore -m benchmarks.studies.tokens_to_policy $(if $(PARTS),--parts $(PARTS)) $(if $(HILLSTROM),--hillstrom $(HILLSTROM)) $(if $(QUICK),--quick)
 
 bench: $(STAMP) ## Measure speed (benchmarks/performance; CAUSALML=, OBP=, LP=, PYMC=their pythons); results: benchmarks/RESULTS.md
 	@$(BIN)/python -m benchmarks.performance.world

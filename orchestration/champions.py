@@ -12,10 +12,11 @@ import polars as pl
 from ml.core.errors import PromotionError
 from ml.core.programme import Programme
 from ml.core.schemas import ChampionChange
+from ml.pipeline.validate import CANDIDATE
 from orchestration.lake import Lake
 
 if TYPE_CHECKING:
-    from ml.tracking.registry import PolicyRegistry
+    from ml.tracking.registry import PolicyRegistry, RegisteredPolicy
 
 TABLE = "champion_changes"
 
@@ -180,6 +181,16 @@ def _record(
             schema=kept.schema,
         )
         lake.write(pl.concat([kept, change]), TABLE, day, schema=ChampionChange)
+
+
+def find_base(registry: "PolicyRegistry") -> "tuple[RegisteredPolicy, RegisteredPolicy]":
+    """Return the champion, and whose heads others stand on: the candidate's under a rule."""
+    champion, version = registry.load_champion(), registry.version_of(CANDIDATE)
+    if champion is not None and champion.policy.scorer.uplift is not None:
+        return champion, champion
+    if champion is None or version is None:
+        raise PromotionError("no policy with heads to stand on: run weekly_training")
+    return champion, registry.load(version)
 
 
 def _read_date(text: str | None) -> date | None:

@@ -150,13 +150,18 @@ def run_interactors(parsed: argparse.Namespace) -> int:
             "n_steps": parsed.steps,
             "n_halves": parsed.halves,
             "declares_sufficiency": parsed.declare_sufficiency,
+            "encoder": parsed.encoder,
+            "registers_tree": parsed.candidate,
         }
-        _run_alone(settings, "interactor_search", {"interactors": {"config": asked}})
+        job = "tree_training" if parsed.candidate else "interactor_search"
+        _run_alone(settings, job, {"interactors": {"config": asked}})
         lake = Lake(root=str(settings.lake))
         night = lake.dates("interactors")[-1]
         found = lake.read("interactors", night)
+        decided = _say_gate(settings, lake) if parsed.candidate else ""
     print("\n".join(describe_interactors(found)))
     print(f"{settings.reports / f'interactors-{night}.html'} explains it")
+    print(decided, end="")
     return 0
 
 
@@ -346,9 +351,13 @@ def _run_for_gate(job: str, ops: Mapping[str, object]) -> None:
     prepare_home(settings)
     with hold_home(settings, command=job):
         _run_alone(settings, job, ops)
-        lake = Lake(root=str(settings.lake))
-        night = lake.dates("customer_features")[-1]
-        print("\n" + "\n".join(describe_gate(lake, settings.programme(), night)))
+        print(_say_gate(settings, Lake(root=str(settings.lake))), end="")
+
+
+def _say_gate(settings: Settings, lake: Lake) -> str:
+    """Return what the gate decided, lines behind an empty one."""
+    night = lake.dates("customer_features")[-1]
+    return "\n" + "\n".join(describe_gate(lake, settings.programme(), night)) + "\n"
 
 
 def _open_source(parsed: argparse.Namespace, settings: Settings) -> Source:
@@ -425,6 +434,8 @@ def _build_parser() -> argparse.ArgumentParser:
     drivers = commands.add_parser("interactors", help="search what offers' effects depend on")
     drivers.add_argument("--family", default="", help="of offers; default: any offer")
     drivers.add_argument("--relevance", type=float, default=0.2, help="least share of the effect")
+    drivers.add_argument("--encoder", default="bag", help="bag, phrases, text, sequence, belief")
+    drivers.add_argument("--candidate", action="store_true", help="offer the tree to the gate")
     drivers.add_argument("--steps", type=int, default=4_000, help="of each training of codes")
     drivers.add_argument("--halves", type=int, default=10, help="half-samples for stability")
     drivers.add_argument("--declare-sufficiency", action="store_true", help="see docs/methods.md")

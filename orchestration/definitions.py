@@ -33,6 +33,7 @@ from orchestration.jobs import (
     rebuild,
     recalibration,
     settings_search,
+    tree_training,
     weekly_training,
 )
 from orchestration.progress import progress_logger
@@ -89,6 +90,7 @@ defs = dg.Definitions(
         agent_training,
         settings_search,
         interactor_search,
+        tree_training,
         media_mix_fit,
         promotion,
         rollback,

@@ -147,9 +147,27 @@ settings_search = dg.define_asset_job(
     executor_def=EXECUTOR,
 )
 
+tree_training = dg.define_asset_job(
+    "tree_training",
+    selection=dg.AssetSelection.assets(
+        "randomisation_checks",
+        "training_beliefs",
+        "experiment_effects",
+        "interactors",
+        "tree_policy",
+        "policy_values",
+        "group_values",
+        "budget_curve",
+        "evaluation_record",
+        "champion",
+    ),
+    description="Search what effects depend on; promote a tree of it if it's proven.",
+    executor_def=EXECUTOR,
+)
+
 interactor_search = dg.define_asset_job(
     "interactor_search",
-    selection=dg.AssetSelection.assets("interactors"),
+    selection=dg.AssetSelection.assets("interactors", "tree_policy"),
     description="Search what offers' effects depend on; measure it, draw a policy tree.",
     executor_def=EXECUTOR,
 )

@@ -1,6 +1,6 @@
 """A small log whose every effect is known: joined mart rows, as training reads them."""
 
-from datetime import date
+from datetime import date, datetime
 
 import numpy as np
 import polars as pl
@@ -56,3 +56,31 @@ def make_rows(seed, *, n=12_000, slope=1.0, mean_effect=0.5, skew=0.0):
         }
     )
     return mark_customers(frame, PROGRAMME).drop("decision_cohort"), z
+
+
+READERS_ITEMS = ("recipes", *(f"item_{each}" for each in range(1, 8)))
+
+
+def make_readers(seed, *, n=20_000):
+    """Rows as of ``make_rows`` and tokens: email_coupon_2 brings 3 more to readers of recipes.
+
+    Who reads what is chance, a quarter of the customers each.
+    """
+    rows, _ = make_rows(seed, n=n)
+    random = np.random.default_rng(seed)
+    reads = random.random((n, len(READERS_ITEMS))) < 0.25
+    is_sent = (rows["action_id"] == "email_coupon_2").to_numpy()
+    rows = rows.with_columns(
+        value=pl.col("value") + pl.Series(3.0 * (is_sent & reads[:, 0])),
+        decided_at=pl.lit(datetime(2026, 2, 1, 1, 30)),
+    )
+    customer, item = np.nonzero(reads)
+    tokens = pl.DataFrame(
+        {
+            "customer_id": rows["customer_id"].gather(customer),
+            "kind": ["read"] * len(item),
+            "item": np.array(READERS_ITEMS)[item],
+            "available_at": [datetime(2026, 1, 5)] * len(item),
+        }
+    )
+    return rows, tokens

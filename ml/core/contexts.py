@@ -34,6 +34,8 @@ BEHAVIOUR_FEATURES = (
 
 BELIEF, PLAUSIBILITY = "belief_v", "plausibility_v"
 """Columns of rows that carry beliefs, each followed by the world model's version."""
+HISTORY = "history"
+"""Column of rows that carry the tokens known before the decision, a list of 'kind:item' each."""
 BELIEF_UNIT = "belief:"
 """What a belief's features are called, each followed by its unit's number."""
 

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from ml.core.errors import ContractError, ModelError
 from ml.interactors.histories import Histories, split_token
 
+ENCODERS = ("bag", "phrases", "text", "sequence")
+"""Of histories, by name: tokens held, a text model of each, of the whole, a small transformer."""
 _LAYOUT = 1
 _AT_ONCE = 256
 
@@ -101,6 +103,23 @@ def load_text_model() -> TextModel:
         ) from error
     model: TextModel = SentenceTransformer(str(get_model_path()), device="cpu")
     return model
+
+
+def open_encoder(name: str) -> Encoder:
+    """Return an encoder that needs no training here: bag, phrases or text.
+
+    Raises
+    ------
+    ContractError
+        If there is none of the name, or its package is not installed.
+    """
+    if name == "bag":
+        return BagEncoder()
+    if name == "phrases":
+        return PhraseEncoder(load_text_model())
+    if name == "text":
+        return TextEncoder(load_text_model())
+    raise ContractError(f"no encoder '{name}': there are {', '.join(ENCODERS)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,31 +279,39 @@ def train_sequence_encoder(
     return SequenceEncoder(settings, histories.vocabulary, weights, rest, by_frequency)
 
 
-def save_sequence_encoder(encoder: SequenceEncoder, folder: Path) -> None:
-    """Write an encoder: ``encoder.safetensors`` and ``encoder.json``, no pickle."""
+def save_encoder(encoder: Encoder, folder: Path) -> None:
+    """Write an encoder: ``encoder.json``, ``encoder.safetensors`` where it was trained; no pickle.
+
+    Text models are named, not written: they are of a package.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(encoder.weights, folder / "encoder.safetensors")
-    described = {
-        "layout": _LAYOUT,
-        "settings": asdict(encoder.settings),
-        "vocabulary": encoder.vocabulary,
-        "loss": encoder.loss,
-        "loss_by_frequency": encoder.loss_by_frequency,
-    }
+    described: dict[str, object] = {"layout": _LAYOUT, "name": encoder.name}
+    if isinstance(encoder, SequenceEncoder):
+        save_file(encoder.weights, folder / "encoder.safetensors")
+        described |= {
+            "settings": asdict(encoder.settings),
+            "vocabulary": encoder.vocabulary,
+            "loss": encoder.loss,
+            "loss_by_frequency": encoder.loss_by_frequency,
+        }
     (folder / "encoder.json").write_text(json.dumps(described, indent=2))
 
 
-def load_sequence_encoder(folder: Path) -> SequenceEncoder:
+def load_encoder(folder: Path) -> Encoder:
     """Read an encoder.
 
     Raises
     ------
     ModelError
         If the files are of another layout.
+    ContractError
+        If it is a text model and its package is not installed.
     """
     described = json.loads((folder / "encoder.json").read_text())
     if described["layout"] != _LAYOUT:
         raise ModelError(f"{folder}: layout {described['layout']}, not {_LAYOUT}: train it anew")
+    if described["name"] != "sequence":
+        return open_encoder(described["name"])
     return SequenceEncoder(
         SequenceSettings(**described["settings"]),
         tuple(described["vocabulary"]),

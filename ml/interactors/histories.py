@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 from scipy import sparse
 
+from ml.core.contexts import HISTORY
 from ml.core.errors import SupportError
 
 MOST_TOKENS: Final = 256
@@ -162,6 +163,63 @@ def read_histories(
     code = known["token"].cast(pl.Enum(vocabulary)).to_physical().to_numpy().astype(np.int64)
     first = np.minimum(np.maximum(begin, after - most_tokens), after)
     return Histories(vocabulary, code, first, after)
+
+
+def list_tokens(histories: Histories) -> pl.Series:
+    """Return every history as a list of its tokens, in order; a row a decision."""
+    lengths = histories.after - histories.first
+    bounds = np.concatenate([[0], np.cumsum(lengths)])
+    place = np.arange(bounds[-1]) - np.repeat(bounds[:-1] - histories.first, lengths)
+    rows = pl.DataFrame(
+        {
+            "row": np.repeat(np.arange(histories.n_decisions), lengths),
+            "token": pl.Series(histories.vocabulary, dtype=pl.String)[histories.token[place]],
+        }
+    )
+    lists = rows.group_by("row", maintain_order=True).agg("token")
+    every = pl.DataFrame({"row": np.arange(histories.n_decisions)})
+    return every.join(lists, on="row", how="left", maintain_order="left")["token"].fill_null([])
+
+
+def join_histories(decisions: pl.DataFrame, tokens: pl.DataFrame) -> pl.DataFrame:
+    """Return decisions with the column ``ml.core.contexts.HISTORY`` after their own.
+
+    Parameters
+    ----------
+    decisions
+        customer_id, and decided_at or, of a night that is being decided, decision_date.
+    tokens
+        As of ``read_histories``; every token counts, however rare.
+    """
+    names = tokens.select(_name_tokens())["token"].unique().sort()
+    asked = decisions
+    if "decided_at" not in decisions.columns:
+        asked = decisions.select(
+            "customer_id", pl.col("decision_date").cast(pl.Datetime("us")).alias("decided_at")
+        )
+    found = read_histories(tokens, asked, vocabulary=tuple(names.to_list()))
+    return decisions.with_columns(list_tokens(found).alias(HISTORY))
+
+
+def read_lists(tokens: pl.Series, vocabulary: tuple[str, ...]) -> Histories:
+    """Return histories over a vocabulary of what ``list_tokens`` wrote, other tokens left out.
+
+    Parameters
+    ----------
+    tokens
+        Lists of 'kind:item', a row a decision; null is empty.
+    vocabulary
+        V tokens.
+    """
+    rows = pl.DataFrame({"row": np.arange(len(tokens)), "token": tokens})
+    known = (
+        rows.explode("token")
+        .filter(pl.col("token").is_in(vocabulary))
+        .with_columns(pl.col("token").cast(pl.Enum(vocabulary)).to_physical())
+    )
+    lengths = np.bincount(known["row"].to_numpy(), minlength=len(tokens))
+    after = np.cumsum(lengths)
+    return Histories(vocabulary, known["token"].to_numpy().astype(np.int64), after - lengths, after)
 
 
 def find_newest(decisions: pl.DataFrame) -> np.ndarray:

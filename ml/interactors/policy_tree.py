@@ -7,7 +7,7 @@ leaves measured on the others: what was chosen for its effect looks better where
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -115,6 +115,19 @@ class PolicyTree:
     def find_leaves(self, interactors: np.ndarray) -> np.ndarray:
         """Return each row's leaf, shape (n,), of interactors, shape (n, s)."""
         return _descend(self.feature, self.threshold, self.left, self.right, interactors)
+
+    def keep_asked(self) -> "PolicyTree":
+        """Return it without the interactors that it doesn't ask of."""
+        asked = np.unique(self.feature[self.feature != _NO_FEATURE])
+        place = np.full(len(self.names), _NO_FEATURE)
+        place[asked] = np.arange(len(asked))
+        is_inner = self.feature != _NO_FEATURE
+        return replace(
+            self,
+            names=tuple(self.names[each] for each in asked),
+            is_log=self.is_log[asked],
+            feature=np.where(is_inner, place[self.feature], _NO_FEATURE),
+        )
 
     def name_question(self, node: int, sign: str = "<=") -> str:
         """Return what an inner node asks; yes is to the left."""

@@ -7,7 +7,7 @@ import numpy as np
 
 from ml.core.contexts import Contexts
 from ml.core.errors import ContractError
-from ml.pipeline.policies import Scorer, Scores, UpliftScorer
+from ml.pipeline.policies import Scores, UpliftScorer
 
 
 class Advantages(Protocol):
@@ -88,6 +88,20 @@ class AgentScorer:
         """Name in reports."""
         return "agent"
 
+    @property
+    def belief_version(self) -> str | None:
+        """Of its heads."""
+        return self.uplift.belief_version
+
+    @property
+    def needs_histories(self) -> bool:
+        """No."""
+        return False
+
+    def stand_on(self, uplift: UpliftScorer) -> "AgentScorer":
+        """Return it on other heads."""
+        return replace(self, uplift=uplift)
+
     def encode(self, contexts: Contexts) -> np.ndarray:
         """Return the agent's states, shape (n, F)."""
         return self.encoder.encode(self.uplift.heads.see(contexts))
@@ -102,8 +116,3 @@ class AgentScorer:
         is_proven = self.uplift.heads.find_support(contexts.frame["lifecycle"].to_numpy())
         # Reported, and expected by the gate, is what is proven of the week.
         return replace(scores, value_effect=np.where(is_proven, scores.value_effect, 0.0))
-
-
-def replace_uplift(scorer: Scorer, uplift: UpliftScorer) -> Scorer:
-    """Return a scorer that learned with another uplift scorer in it, or that one itself."""
-    return replace(scorer, uplift=uplift) if isinstance(scorer, AgentScorer) else uplift

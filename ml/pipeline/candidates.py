@@ -7,7 +7,7 @@ import numpy as np
 from scipy import sparse
 
 from ml.core.contexts import BEHAVIOUR_FEATURES, Contexts
-from ml.core.errors import SupportError
+from ml.core.errors import ContractError, SupportError
 from ml.interactors.codes import (
     CodeSettings,
     SparseCoder,
@@ -52,33 +52,67 @@ class Codes:
     share_recurring: float
     loss: float
 
+    def take(self, names: Sequence[str]) -> "Codes":
+        """Return some of them, by name."""
+        places = [self.names.index(name) for name in names]
+        members = tuple(self.members[each] for each in places)
+        return replace(self, kept=self.kept[places], names=tuple(names), members=members)
+
     def write(self, vectors: np.ndarray) -> Candidates:
         """Return candidates of encoded histories, shape (n, d)."""
         codes = sparse.csr_array(self.coder.encode(vectors)[:, self.kept])
         return Candidates(self.names, codes, self.members, np.zeros(len(self.names), dtype=bool))
 
 
-def list_attributes(contexts: Contexts) -> Candidates:
-    """Return what is known of customers without histories as candidates.
+@dataclass(frozen=True)
+class AttributeReader:
+    """How what is known of customers without histories becomes candidates.
 
-    Counts and days by their logarithms (effects follow ratios), days since what never happened as
-    ten years; attributes as they are, unknown numbers as the mean. Protected attributes are left
-    out.
+    ``names`` of p features; ``is_log``, shape (p,): counts and days are read by their logarithms
+    (effects follow ratios); ``fill``, shape (p,), stands for what is unknown.
     """
-    columns, names, is_log = [], [], []
+
+    names: tuple[str, ...]
+    is_log: np.ndarray
+    fill: np.ndarray
+
+    def read(self, contexts: Contexts) -> Candidates:
+        """Return n customers' candidates.
+
+        Raises
+        ------
+        ContractError
+            If the contexts lack a feature.
+        """
+        lacking = sorted(set(self.names) - set(contexts.feature_names))
+        if lacking:
+            raise ContractError(f"the contexts lack {lacking}: search anew (make interactors)")
+        column = contexts.context[:, [contexts.feature_names.index(name) for name in self.names]]
+        column = np.where(np.isnan(column), self.fill, column)
+        column[:, self.is_log] = np.log1p(column[:, self.is_log])
+        return Candidates(
+            self.names, sparse.csr_array(column), ((),) * len(self.names), self.is_log
+        )
+
+
+def fit_attributes(contexts: Contexts) -> AttributeReader:
+    """Return what reads the features that differ between customers; none is protected.
+
+    Days since what never happened are ten years, other unknown numbers the mean.
+    """
+    names, is_log, fill = [], [], []
     for position, name in enumerate(contexts.feature_names):
         column, is_counted = contexts.context[:, position], name in BEHAVIOUR_FEATURES
-        known = column[np.isfinite(column)]
-        if is_counted:
-            column = np.log1p(np.nan_to_num(column, nan=_LONG_AGO))
-        elif len(known):
-            column = np.nan_to_num(column, nan=float(known.mean()))
-        if len(known) and column.min() < column.max():
-            columns.append(column)
+        is_known = np.isfinite(column)
+        if not is_known.any():
+            continue
+        usual = _LONG_AGO if is_counted else float(column[is_known].mean())
+        filled = np.where(is_known, column, usual)
+        if filled.min() < filled.max():
             names.append(name)
             is_log.append(is_counted)
-    matrix = sparse.csr_array(np.column_stack(columns))
-    return Candidates(tuple(names), matrix, ((),) * len(names), np.array(is_log))
+            fill.append(usual)
+    return AttributeReader(tuple(names), np.array(is_log, dtype=bool), np.array(fill))
 
 
 def join_candidates(*parts: Candidates) -> Candidates:
@@ -93,7 +127,7 @@ def join_candidates(*parts: Candidates) -> Candidates:
 
 def learn_codes(
     vectors: np.ndarray,
-    present: sparse.csr_array,
+    present: sparse.csr_array | None,
     vocabulary: Sequence[str],
     settings: CodeSettings,
     *,
@@ -102,18 +136,19 @@ def learn_codes(
 ) -> Codes:
     """Learn codes on customers outside the searched ones, and name them.
 
-    A code is called by the tokens that its active histories hold more often than others do.
+    A code is called by the tokens that its active histories hold more often than others do, or by
+    its number.
 
     Parameters
     ----------
     vectors : shape (n, d)
-        Encoded histories of teaching customers.
+        Of teaching customers.
     present : shape (n, V)
-        Their tokens.
+        Their tokens; None where the vectors are of no histories.
     vocabulary
         V tokens.
     settings
-        Of each training, at most; ``size_codes`` fits them.
+        Of each training, at most: there are no more features than twice the tokens or dimensions.
     n_coders
         Trainings.
     progress
@@ -129,7 +164,16 @@ def learn_codes(
     SupportError
         If no feature recurs.
     """
-    own = size_codes(settings, present)
+    size = vectors.shape[1]
+    own = (
+        replace(
+            settings,
+            n_features=min(settings.n_features, 2 * size),
+            n_active=min(settings.n_active, max(2, size // 4)),
+        )
+        if present is None
+        else size_codes(settings, present)
+    )
     coders = []
     for each in range(n_coders):
         coders.append(train_coder(vectors, replace(own, seed=own.seed + each)))
@@ -140,7 +184,11 @@ def learn_codes(
     kept = np.flatnonzero(recurring & is_active)
     if not len(kept):
         raise SupportError("no code recurs over trainings: fewer features, or more steps")
-    names = _name_codes(codes[:, kept], present, vocabulary)
+    names = (
+        [f"code {each}" for each in kept]
+        if present is None
+        else _name_codes(codes[:, kept], present, vocabulary)
+    )
     group = group_duplicates(codes[:, kept])
     weight = np.asarray((codes[:, kept] > 0).mean(axis=0)).ravel()
     first = [

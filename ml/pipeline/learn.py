@@ -14,7 +14,6 @@ from ml.core.logged import LoggedDecisions
 from ml.core.programme import Programme
 from ml.core.rules import LimitRule
 from ml.ope.estimators import contrast_actions
-from ml.pipeline.agent_policy import replace_uplift
 from ml.pipeline.later import estimate_later_effects
 from ml.pipeline.policies import (
     BudgetedPolicy,
@@ -129,7 +128,7 @@ def limit_offers(scorer: Scorer, snapshot: Snapshot) -> Scorer:
     if scorer.uplift is None:
         return scorer
     uplift = replace(scorer.uplift, least_reward=0.0)
-    scorer = replace_uplift(scorer, uplift)
+    scorer = scorer.stand_on(uplift)
     contexts = snapshot.training.contexts
     scores = scorer.score(contexts)
     best = np.where(scores.allowed[:, 1:], scores.reward[:, 1:], 0.0).max(axis=1, initial=0.0)
@@ -137,7 +136,7 @@ def limit_offers(scorer: Scorer, snapshot: Snapshot) -> Scorer:
     if (best > 0).mean() <= share:
         return scorer
     least = float(np.quantile(best, 1 - share))
-    return replace_uplift(scorer, replace(uplift, least_reward=least))
+    return scorer.stand_on(replace(uplift, least_reward=least))
 
 
 def fit_lifecycle_rule(

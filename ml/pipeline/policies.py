@@ -16,6 +16,9 @@ from ml.core.policy import FROZEN, explore
 from ml.core.programme import Attribute, Programme
 from ml.uplift.heads import Effects, UpliftHeads
 
+TREE = "tree"
+"""Kind of the policies of ``ml.pipeline.tree_policy``."""
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -51,6 +54,20 @@ class Scorer(Protocol):
         """Its effects over the learning horizon, None of a rule, which learned none."""
         ...
 
+    @property
+    def belief_version(self) -> str | None:
+        """World model whose beliefs it must be given, None if it needs none."""
+        ...
+
+    @property
+    def needs_histories(self) -> bool:
+        """Whether it asks of histories."""
+        ...
+
+    def stand_on(self, uplift: "UpliftScorer") -> "Scorer":
+        """Return it with other effects under it; a rule stands on none."""
+        ...
+
     def score(self, contexts: Contexts) -> Scores:
         """Return scores of n customers."""
         ...
@@ -79,6 +96,20 @@ class LifecycleRule:
     def uplift(self) -> None:
         """None: a rule learned nothing."""
         return None
+
+    @property
+    def belief_version(self) -> None:
+        """None."""
+        return None
+
+    @property
+    def needs_histories(self) -> bool:
+        """No."""
+        return False
+
+    def stand_on(self, uplift: "UpliftScorer") -> "LifecycleRule":
+        """Return itself."""
+        return self
 
     def score(self, contexts: Contexts) -> Scores:
         """Score by days of inactivity; days since sign-up where there was no purchase."""
@@ -153,6 +184,20 @@ class UpliftScorer:
     def uplift(self) -> "UpliftScorer":
         """Itself."""
         return self
+
+    @property
+    def belief_version(self) -> str | None:
+        """Of its heads."""
+        return self.heads.belief_version
+
+    @property
+    def needs_histories(self) -> bool:
+        """No."""
+        return False
+
+    def stand_on(self, uplift: "UpliftScorer") -> "UpliftScorer":
+        """Return the other."""
+        return uplift
 
     def score(self, contexts: Contexts) -> Scores:
         """Score by predicted value effect, less what caution takes off, minus cost effect."""
@@ -237,8 +282,12 @@ class BudgetedPolicy:
     @property
     def belief_version(self) -> str | None:
         """World model whose beliefs it must be given, None if it needs none."""
-        uplift = self.scorer.uplift
-        return None if uplift is None else uplift.heads.belief_version
+        return self.scorer.belief_version
+
+    @property
+    def needs_histories(self) -> bool:
+        """Whether rows must carry histories."""
+        return self.scorer.needs_histories
 
     def probabilities(self, contexts: Contexts) -> np.ndarray:
         """Return the policy as deployed: cut, pruned, explored; shape (n, K)."""

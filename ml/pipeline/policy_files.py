@@ -15,6 +15,7 @@ from ml.core.hashing import hash_folder
 from ml.core.programme import Attribute
 from ml.pipeline.agent_policy import AgentScorer, StateEncoder
 from ml.pipeline.policies import (
+    TREE,
     BudgetedPolicy,
     Guardrails,
     LifecycleRule,
@@ -59,6 +60,8 @@ def save_policy(policy: BudgetedPolicy, folder: Path) -> str:
         }
         if isinstance(policy.scorer, AgentScorer):
             scorer["agent"] = _save_agent(policy.scorer, folder / "agent")
+        elif policy.kind == TREE:
+            scorer["tree"] = _save_tree(policy.scorer, folder / "tree")
     else:
         raise ContractError(f"a policy of kind '{policy.kind}' cannot be saved")
     actions = {
@@ -117,7 +120,7 @@ def load_policy(folder: Path) -> BudgetedPolicy:
             mean_value_effect=np.array(values["mean_value_effect"]),
             mean_cost_effect=np.array(values["mean_cost_effect"]),
         )
-    elif described["kind"] in ("uplift", "agent"):
+    elif described["kind"] in ("uplift", "agent", TREE):
         rails = values["guardrails"]
         uplift = UpliftScorer(
             load_heads(folder / "heads"),
@@ -126,8 +129,11 @@ def load_policy(folder: Path) -> BudgetedPolicy:
             values["least_reward"],
             Guardrails(**{**rails, "depths": tuple(map(tuple, rails["depths"]))}),
         )
-        is_agent = described["kind"] == "agent"
-        scorer = _load_agent(values["agent"], uplift, folder / "agent") if is_agent else uplift
+        scorer = uplift
+        if described["kind"] == "agent":
+            scorer = _load_agent(values["agent"], uplift, folder / "agent")
+        elif described["kind"] == TREE:
+            scorer = _load_tree(values["tree"], uplift, actions, folder / "tree")
     else:
         raise ContractError(f"policy.json has the unknown kind '{described['kind']}'")
     return BudgetedPolicy(
@@ -168,6 +174,41 @@ def _load_agent(described: dict[str, Any], uplift: UpliftScorer, folder: Path) -
         np.array(described["can_lack"]),
     )
     return AgentScorer(uplift, load_agent(folder), encoder)
+
+
+def _save_tree(scorer: Scorer, folder: Path) -> dict[str, Any]:
+    """Write a tree and what reads its interactors; return the rest as JSON takes it."""
+    # As above: codes need torch.
+    from ml.interactors.policy_tree import write_tree
+    from ml.pipeline.representation import save_reader
+    from ml.pipeline.tree_scorer import TreeScorer
+
+    if not isinstance(scorer, TreeScorer):
+        raise ContractError("only trees of ml.pipeline can be saved")
+    save_reader(scorer.reader, folder)
+    (folder / "tree.json").write_text(write_tree(scorer.tree))
+    return {
+        "value_ratio": scorer.value_ratio.tolist(),
+        "cost_ratio": scorer.cost_ratio.tolist(),
+    }
+
+
+def _load_tree(
+    described: dict[str, Any], uplift: UpliftScorer, actions: ActionSet, folder: Path
+) -> Scorer:
+    """Read what ``_save_tree`` wrote."""
+    from ml.interactors.policy_tree import read_tree
+    from ml.pipeline.representation import load_reader
+    from ml.pipeline.tree_scorer import TreeScorer
+
+    return TreeScorer(
+        uplift,
+        read_tree((folder / "tree.json").read_text()),
+        load_reader(folder),
+        actions,
+        np.array(described["value_ratio"]),
+        np.array(described["cost_ratio"]),
+    )
 
 
 def _describe_cut(cut: BudgetCut | LimitedCut) -> dict[str, Any]:

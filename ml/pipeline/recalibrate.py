@@ -7,9 +7,8 @@ import polars as pl
 
 from ml.core.errors import ContractError, SupportError
 from ml.core.programme import Programme
-from ml.pipeline.agent_policy import replace_uplift
 from ml.pipeline.learn import describe_heads, limit_offers, set_up_policy
-from ml.pipeline.policies import BudgetedPolicy
+from ml.pipeline.policies import TREE, BudgetedPolicy
 from ml.pipeline.snapshots import Snapshot
 from ml.uplift.recalibration import recalibrate_heads
 
@@ -42,7 +41,7 @@ def recalibrate_policy(
     Raises
     ------
     ContractError
-        If the policy has no heads, or another action set than the log.
+        If the policy has no heads or is a tree, or has another action set than the log.
     SupportError
         If no recent decision of a training customer has all its propensities.
     """
@@ -51,6 +50,8 @@ def recalibrate_policy(
         raise ContractError(
             f"a {policy.kind} policy has no heads to recalibrate: run weekly_training"
         )
+    if policy.kind == TREE:
+        raise ContractError("a tree is grown anew, not recalibrated: make interactors CANDIDATE=1")
     training = recent.training
     if training.logging_policy.shape[1] != policy.actions.n_actions:
         raise ContractError(
@@ -63,8 +64,7 @@ def recalibrate_policy(
         )
     progress(f"recalibrating on {training.n_decisions:,} decisions")
     heads = recalibrate_heads(uplift.heads, training, families=policy.actions.families)
-    scorer = replace_uplift(policy.scorer, replace(uplift, heads=heads))
-    scorer = limit_offers(scorer, recent)
+    scorer = limit_offers(policy.scorer.stand_on(replace(uplift, heads=heads)), recent)
     encoding = replace(programme, attributes=policy.attributes)
     return set_up_policy(scorer, recent, programme=encoding, actions=policy.actions)
 

@@ -209,34 +209,6 @@ def value_journeys(
     return pl.DataFrame(rows, schema=JOURNEYS)
 
 
-def count_sent(logged: LoggedDecisions, policies: Mapping[str, Policy]) -> pl.DataFrame:
-    """Return how many offers of a hundred decisions each policy would send, by lifecycle.
-
-    Parameters
-    ----------
-    logged
-        The decisions.
-    policies
-        Name to policy.
-
-    Returns
-    -------
-    pl.DataFrame
-        lifecycle, and a column per policy.
-    """
-    sent = {
-        name: 100 * (1 - policy.probabilities(logged.contexts)[:, 0])
-        for name, policy in policies.items()
-    }
-    lifecycle = logged.contexts.frame["lifecycle"]
-    return (
-        pl.DataFrame({"lifecycle": lifecycle, **sent})
-        .group_by("lifecycle")
-        .mean()
-        .sort("lifecycle")
-    )
-
-
 def _value_policy(
     trees: LogTrees,
     steps: Transitions,

@@ -13,12 +13,12 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types.schema import Array, ColSpec, DataType, Schema
 
-from ml.core.contexts import BELIEF, PLAUSIBILITY
+from ml.core.contexts import BELIEF, HISTORY, PLAUSIBILITY
 from ml.core.errors import PromotionError
 from ml.core.hashing import hash_folder
 from ml.core.programme import Programme
 from ml.core.schemas import CustomerFeatures
-from ml.pipeline.policies import BudgetedPolicy
+from ml.pipeline.policies import TREE, BudgetedPolicy
 from ml.pipeline.policy_files import load_policy, save_policy
 from ml.tracking.versions import fetch_version, find_tagged
 
@@ -78,6 +78,8 @@ class PolicyRegistry:
             every_tag = {**tags, "kind": policy.kind, "policy_hash": policy_hash}
             if policy.belief_version is not None:
                 every_tag["belief_version"] = policy.belief_version
+            if policy.needs_histories:
+                every_tag["needs_histories"] = "true"
             version = find_tagged(self._client, MODEL_NAME, every_tag, hashed="policy_hash")
             if version is None:
                 model = mlflow.pyfunc.log_model(
@@ -244,7 +246,7 @@ class PolicyRegistry:
 def _list_requirements(policy: BudgetedPolicy) -> list[str]:
     """Return what a policy needs to score, at the versions that are installed."""
     names = ["lightgbm", "numba", "numpy", "polars", "scipy"]
-    if policy.kind == "agent":
+    if policy.kind in ("agent", TREE):
         names += ["safetensors", "torch"]
     # A build's local mark, such as +cpu, is of no package index.
     return [f"{name}=={version_of(name).partition('+')[0]}" for name in names]
@@ -260,5 +262,7 @@ def _write_signature(policy: BudgetedPolicy) -> ModelSignature:
         # Null where a customer has none.
         for name, kind in ((BELIEF, Array(DataType.double)), (PLAUSIBILITY, DataType.double)):
             inputs.append(ColSpec(kind, f"{name}{policy.belief_version}", required=False))
+    if policy.needs_histories:
+        inputs.append(ColSpec(Array(DataType.string), HISTORY, required=False))
     outputs = [ColSpec("double", action) for action in policy.actions.action_ids]
     return ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs))

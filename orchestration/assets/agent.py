@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import polars as pl
 
-from ml.core.errors import ContractError, PromotionError
+from ml.core.errors import ContractError
 from ml.core.policy import Policy
 from ml.pipeline.policies import AlignedPolicy
 from ml.pipeline.snapshots import take_snapshot
-from ml.pipeline.validate import CANDIDATE, CHAMPION, NO_OFFER, SingleAction
+from ml.pipeline.validate import CANDIDATE, CHAMPION, NO_OFFER, SingleAction, count_sent
 from ml.plots.control import plot_journeys, plot_training
 from orchestration.assets.embedding import embed_figure, tabulate
 from orchestration.assets.snapshots import SNAPSHOT, find_training_date, read_matured
+from orchestration.champions import find_base
 from orchestration.lake import Lake
 from orchestration.resources import Mlflow, ProgrammeFile
 
 if TYPE_CHECKING:
     from ml.control.training import Progress
-    from ml.tracking.registry import PolicyRegistry, RegisteredPolicy
 
 
 _REPORTS_A_LINE = 10
@@ -53,17 +53,24 @@ def agent_policy(
     if find_spec("torchrl") is None:
         raise ContractError("an agent needs torch: install it with pip install '.[control]'")
     from ml.control.agent import FROM_LOGS
-    from ml.pipeline.train_agent import count_sent, fit_agent, value_journeys
+    from ml.pipeline.train_agent import fit_agent, value_journeys
     from ml.tracking.registry import PolicyRegistry
     from ml.tracking.runs import track_run
 
     registry = PolicyRegistry(mlflow.tracking_uri)
-    champion, base = _find_policies(registry)
+    champion, base = find_base(registry)
     training_date, settings = find_training_date(lake), programme.read()
     actions = base.policy.actions
     seen = replace(settings, attributes=base.policy.attributes)
     snapshot = take_snapshot(
-        read_matured(lake, training_date, has_beliefs=True), programme=seen, actions=actions
+        read_matured(
+            lake,
+            training_date,
+            has_beliefs=True,
+            has_histories=champion.policy.needs_histories,
+        ),
+        programme=seen,
+        actions=actions,
     )
     curve: list[dict[str, float]] = []
 
@@ -138,13 +145,3 @@ def agent_policy(
         },
         data_version=dg.DataVersion(registered.policy_hash),
     )
-
-
-def _find_policies(registry: "PolicyRegistry") -> "tuple[RegisteredPolicy, RegisteredPolicy]":
-    """Return the champion, and whose heads an agent stands on: the candidate's under a rule."""
-    champion, version = registry.load_champion(), registry.version_of(CANDIDATE)
-    if champion is not None and champion.policy.scorer.uplift is not None:
-        return champion, champion
-    if champion is None or version is None:
-        raise PromotionError("no policy with heads for an agent to stand on: run weekly_training")
-    return champion, registry.load(version)

@@ -27,6 +27,7 @@ from ml.core.errors import (
 from ml.core.logged import LoggedDecisions
 from ml.core.programme import Programme
 from ml.core.schemas import AssignmentTable, BudgetLedger, HoldoutTable, LimitUsage, NightPace
+from ml.interactors.histories import join_histories
 from ml.pipeline.consent import close_channels, find_open_channels
 from ml.pipeline.decide import Challenger, decide_night
 from ml.pipeline.eligibility import take_audience
@@ -36,7 +37,7 @@ from ml.pipeline.policies import BudgetedPolicy, ExplorationOnly, NoOffers
 from ml.pipeline.snapshots import take_snapshot
 from ml.plots.deciding import plot_assignments, plot_limits, plot_pacing, plot_pruning
 from orchestration.assets.embedding import embed_figure, explain, tabulate
-from orchestration.assets.snapshots import read_matured
+from orchestration.assets.snapshots import read_matured, read_tokens
 from orchestration.begun import read_revision
 from orchestration.champions import find_challenger_version
 from orchestration.files import hash_file, replace_file
@@ -229,6 +230,8 @@ def _emit(
             challenger = Challenger(registry.load(challenged).policy, challenged)
         except PromotionError as error:
             context.log.warning(f"no challenger tonight: {error}")
+    for deciding in (policy, challenger and challenger.policy):
+        features = _show_histories(features, deciding, lake, night)
     decided = decide_night(
         features,
         policy=policy,
@@ -245,9 +248,10 @@ def _emit(
     shadow = _find_shadow(lake, registry) if governance.promotion == "shadow" else None
     if shadow is not None:
         try:
+            follower = registry.load(shadow).policy
             would = decide_night(
-                features,
-                policy=registry.load(shadow).policy,
+                _show_histories(features, follower, lake, night),
+                policy=follower,
                 policy_version=shadow,
                 catalogue=catalogue,
                 programme=settings,
@@ -337,6 +341,15 @@ def _find_shadow(lake: Lake, registry: "PolicyRegistry") -> str | None:
         return None
     row = lake.read("evaluation_record", days[-1]).row(0, named=True)
     return version if row["is_passed"] and row["candidate_version"] == version else None
+
+
+def _show_histories(
+    features: pl.DataFrame, policy: object, lake: Lake, night: date
+) -> pl.DataFrame:
+    """Return tonight's features with histories where a policy asks of them."""
+    if not (isinstance(policy, BudgetedPolicy) and policy.needs_histories):
+        return features
+    return join_histories(features, read_tokens(lake, until=night))
 
 
 def _check(

@@ -26,6 +26,7 @@ _JUDGED = [
     "uplift_heads",
     "recalibrated_policy",
     "agent_policy",
+    "tree_policy",
     "lifecycle_rule",
     "randomisation_checks",
 ]
@@ -84,6 +85,7 @@ def policy_evaluation(
         training_date,
         since=date.fromisoformat(since) if since else None,
         has_beliefs=True,
+        has_histories=candidate.policy.needs_histories or champion.policy.needs_histories,
     )
     settings = programme.read()
     # Another run may have promoted it meanwhile: the record that did stands.

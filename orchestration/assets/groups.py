@@ -41,6 +41,7 @@ def group_values(
         training_date,
         since=date.fromisoformat(since) if since else None,
         has_beliefs=True,
+        has_histories=candidate.policy.needs_histories or champion.policy.needs_histories,
     )
     values = value_groups(
         snapshot, candidate=candidate.policy, champion=champion.policy, programme=settings

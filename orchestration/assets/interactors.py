@@ -1,9 +1,10 @@
 """Learn: what offers' effects depend on: tokens of histories to codes, searched, read, and a tree.
 
-Reads: lake marts, customer_tokens. Writes: lake interactors; MLflow runs;
-reports/interactors-<night>.html.
+Reads: lake marts, customer_tokens, training_beliefs, the champion. Writes: lake interactors; MLflow
+runs; versions of assignment_policy; reports/interactors-<night>.html.
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date
 from importlib.util import find_spec
@@ -13,11 +14,20 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import polars as pl
 
-from ml.core.errors import LiftloopError
+from ml.core.errors import LiftloopError, SupportError
 from ml.core.schemas import Interactors
+from ml.pipeline.snapshots import take_snapshot
+from ml.pipeline.validate import count_sent
 from ml.plots.interactors import plot_interactors, plot_tree
 from orchestration.assets.embedding import embed_figure, explain, tabulate
-from orchestration.assets.snapshots import newest_night, read_snapshot
+from orchestration.assets.snapshots import (
+    find_training_date,
+    newest_night,
+    read_matured,
+    read_snapshot,
+    read_tokens,
+)
+from orchestration.champions import find_base
 from orchestration.files import write_text
 from orchestration.interactor_page import render_interactors
 from orchestration.lake import Lake, describe
@@ -37,9 +47,13 @@ class InteractorConfig(dg.Config):
     ``family`` of offers that count as the offer, empty: all; ``relevance``: the least share of the
     effect's root mean square that a driver must move it by; ``n_draws`` of the offers; ``n_steps``
     of each training of codes; ``n_halves`` for stability; ``declares_sufficiency``: candidates
-    measure all that modifies the effect, which nobody but you can know.
+    measure all that modifies the effect, which nobody but you can know; ``encoder`` of histories
+    (bag, phrases, text, sequence), or belief; ``registers_tree``: the tree is the gate's next
+    candidate.
     """
 
+    encoder: str = "bag"
+    registers_tree: bool = False
     family: str = ""
     relevance: float = 0.2
     n_draws: int = 199
@@ -48,11 +62,34 @@ class InteractorConfig(dg.Config):
     declares_sufficiency: bool = False
 
 
-@dg.asset(
-    deps=["logged_decisions", "realised_outcomes", "customer_features", "customer_tokens"],
-    description=explain(Interactors),
-    group_name="learn",
-    kinds={"pytorch", "mlflow", "parquet"},
+_READ = [
+    "logged_decisions",
+    "realised_outcomes",
+    "customer_features",
+    "customer_tokens",
+    "training_beliefs",
+]
+
+
+@dg.multi_asset(
+    specs=[
+        dg.AssetSpec(
+            "interactors",
+            deps=_READ,
+            description=explain(Interactors),
+            group_name="learn",
+            kinds={"pytorch", "mlflow", "parquet"},
+        ),
+        dg.AssetSpec(
+            "tree_policy",
+            deps=[*_READ, "uplift_heads"],
+            description="The policy tree as a candidate for the gate, where that was asked for.",
+            group_name="learn",
+            kinds={"mlflow"},
+            skippable=True,
+        ),
+    ],
+    pool="mlflow_registry",
 )
 def interactors(
     context: dg.AssetExecutionContext,
@@ -61,18 +98,20 @@ def interactors(
     programme: ProgrammeFile,
     mlflow: Mlflow,
     reports: Reports,
-) -> dg.MaterializeResult:
-    """Search what effects depend on, among attributes and codes of histories; measure and draw."""
+) -> Iterator[dg.MaterializeResult]:
+    """Search what effects depend on, among attributes and codes; measure, draw, offer the tree."""
     if find_spec("torch") is None:
         raise LiftloopError(NEEDED)
     from ml.interactors.policy_tree import write_tree
     from ml.interactors.search import SearchSettings
     from ml.pipeline.explain_effects import explain_effects
     from ml.pipeline.find_interactors import InteractorSettings
+    from ml.pipeline.representation import BELIEF_ENCODER
     from ml.tracking.runs import track_run
 
     night = newest_night(lake)
-    snapshot, actions = read_snapshot(lake, programme, night)
+    has_beliefs = config.encoder == BELIEF_ENCODER
+    snapshot, actions = read_snapshot(lake, programme, night, has_beliefs=has_beliefs)
     settings, usual = programme.read(), InteractorSettings()
     own = replace(
         usual,
@@ -88,6 +127,7 @@ def interactors(
         actions=actions,
         programme=settings,
         settings=own,
+        encoder=config.encoder,
         is_randomised=snapshot.fitted is None,
         is_sufficient=config.declares_sufficiency,
         n_halves=config.n_halves,
@@ -130,7 +170,8 @@ def interactors(
             run.log_text(write_tree(reading.tree), "tree.json")
         for name, figure in figures.items():
             run.log_figure(figure, f"{name}.png")
-    return dg.MaterializeResult(
+    yield dg.MaterializeResult(
+        asset_key="interactors",
         metadata={
             "mlflow_run": run.run_id,
             "page": dg.MetadataValue.path(file),
@@ -142,26 +183,65 @@ def interactors(
         },
         data_version=dg.DataVersion(receipt.sha256),
     )
+    if config.registers_tree:
+        yield _register_tree(context, found, lake, programme, mlflow)
 
 
-def read_tokens(lake: Lake, *, until: date) -> pl.DataFrame:
-    """Return what events were about, and since when a decision could know it.
+def _register_tree(
+    context: dg.AssetExecutionContext,
+    found: "Explained",
+    lake: Lake,
+    programme: ProgrammeFile,
+    mlflow: Mlflow,
+) -> dg.MaterializeResult:
+    """Make the tree the candidate."""
+    from ml.pipeline.tree_scorer import fit_tree_policy
+    from ml.tracking.registry import PolicyRegistry
+    from ml.tracking.runs import track_run
 
-    What was delivered late was not known to the nights before, whatever its own clock says; what a
-    night delivers, all its decisions know, those at midnight too.
-    """
-    delivered = pl.col("decision_date").cast(pl.Datetime("us")) - pl.duration(microseconds=1)
-    return (
-        lake.scan("customer_tokens", until=until)
-        .select(
-            "customer_id",
-            "kind",
-            "item",
-            pl.max_horizontal(pl.col("available_at").cast(pl.Datetime("us")), delivered).alias(
-                "available_at"
-            ),
-        )
-        .collect()
+    tree = found.reading.tree
+    if tree is None:
+        raise SupportError("nothing was found, so there is no tree to offer to the gate")
+    registry = PolicyRegistry(mlflow.tracking_uri)
+    _, base = find_base(registry)
+    training_date, settings = find_training_date(lake), programme.read()
+    snapshot = take_snapshot(
+        read_matured(
+            lake,
+            training_date,
+            has_beliefs=True,
+            has_histories=found.reader.narrow(tree.keep_asked().names).needs_histories,
+        ),
+        programme=replace(settings, attributes=base.policy.attributes),
+        actions=base.policy.actions,
+    )
+    candidate = fit_tree_policy(snapshot, base.policy, tree, found.reader, programme=settings)
+    tags = {
+        # Of the heads that it stands on.
+        "training_date": base.tags["training_date"],
+        "trained_as_of": str(training_date),
+        "data_hash": snapshot.data_hash,
+        "stands_on": base.version,
+    }
+    with track_run(
+        mlflow.tracking_uri,
+        experiment=mlflow.experiment,
+        name=f"tree_policy {training_date}",
+        tags={"dagster/run_id": context.run_id, "dagster/asset": "tree_policy"},
+    ) as run:
+        run.log_params(tags)
+        registered = registry.register(candidate, programme=settings, tags=tags)
+    registry.mark_candidate(registered.version)
+    return dg.MaterializeResult(
+        asset_key="tree_policy",
+        metadata={
+            "candidate": registered.version,
+            "stands_on": base.version,
+            "asks_of": ", ".join(tree.keep_asked().names),
+            "mlflow_run": run.run_id,
+            "sent": tabulate(count_sent(snapshot.evaluation, {"tree": candidate})),
+        },
+        data_version=dg.DataVersion(registered.policy_hash),
     )
 
 
@@ -202,14 +282,12 @@ def describe_search(found: "Explained", config: InteractorConfig) -> list[str]:
 
 def _describe_codes(found: "Explained") -> str:
     if found.taught is None:
-        return (
-            "No event carries an item, so no code of histories could be learned: attributes alone."
-        )
-    codes = found.taught.codes
+        return f"Attributes alone, no codes: {found.why_not}."
+    codes, own = found.taught.codes, found.taught.representation
     return (
-        f"{len(codes.names)} codes of {len(found.taught.vocabulary)} tokens recur over trainings "
-        f"({codes.share_recurring:.0%} of the active ones); they leave {codes.loss:.0%} of the "
-        "histories' variance."
+        f"{len(codes.names)} codes of what represents customers ({own.name}) recur over trainings "
+        f"({codes.share_recurring:.0%} of the active ones); they leave {codes.loss:.0%} of its "
+        "variance."
     )
 
 

@@ -8,6 +8,7 @@ import pytest
 from conftest import run_liftloop
 
 from ml.core.schemas import Interactors
+from ml.tracking.registry import PolicyRegistry
 from orchestration.assets.interactors import read_tokens
 from orchestration.lake import Lake
 
@@ -39,7 +40,7 @@ def searched(lived_home, tmp_path_factory):
     home = tmp_path_factory.mktemp("searched") / "home"
     shutil.copytree(lived_home, home)
     options = ("--family", "coupon", "--steps", "150", "--halves", "1", "--relevance", "0.3")
-    return home, run_liftloop(home, "interactors", *options)
+    return home, run_liftloop(home, "interactors", *options, "--candidate")
 
 
 def test_what_drives_effects_is_told_measured_and_explained_on_a_page(searched):
@@ -68,6 +69,18 @@ def test_what_drives_effects_is_told_measured_and_explained_on_a_page(searched):
     # Nobody is named.
     customers = lake.read("customer_features", lake.dates("customer_features")[-1])["customer_id"]
     assert not any(f">{each}<" in page for each in customers)
+
+
+def test_the_tree_is_a_candidate_like_any_other(searched):
+    home, printed = searched
+    lake = Lake(root=str(home / "lake"))
+    record = lake.read("evaluation_record", lake.dates("evaluation_record")[-1]).row(0, named=True)
+    registry = PolicyRegistry(f"sqlite:///{home / 'mlflow' / 'mlflow.db'}")
+    candidate = registry.load(record["candidate_version"])
+    assert candidate.policy.kind == candidate.tags["kind"] == "tree"
+    assert f"candidate v{record['candidate_version']} against champion" in printed
+    assert candidate.tags["stands_on"] == record["champion_version"]
+    assert "age" in candidate.policy.scorer.tree.names
 
 
 def test_an_unknown_family_says_which_there_are(searched):

@@ -3,7 +3,8 @@
 Part 'null': how often a whole search finds something where the effect is the same for everybody,
 by codes that are rare and an outcome that is skewed. Part 'power': two drivers among 500 candidates
 that all know of them, as in the published simulations. Part 'bakery': tokens to codes to drivers
-to a tree, in a bakery whose customers read and click.
+to a tree, in a bakery whose customers read and click. Part 'mails': the public test of two
+e-mails, if its file is given.
 
 Finished parts are kept and not worked out again.
 """
@@ -17,7 +18,7 @@ from pathlib import Path
 import polars as pl
 
 from benchmarks.studies.resuming import print_line, run_missing
-from benchmarks.studies.tokens_to_policy import bakery, null, power
+from benchmarks.studies.tokens_to_policy import bakery, mails, null, power
 
 _KEPT = "benchmarks/kept/tokens_to_policy"
 """Finished parts, in the repository."""
@@ -75,9 +76,25 @@ def main() -> int:
                 }
             )
         )
+    if "mails" in parts:
+        figures |= _search_mails(parsed, out)
     print(f"\n{time.monotonic() - started:.0f} s")
     print_line(figures)
     return 0
+
+
+def _search_mails(parsed: argparse.Namespace, out: Path) -> dict[str, float]:
+    """Search both e-mails, if their file is there or they were searched before."""
+    works = {
+        out / f"mails-{mail.split()[0].lower()}.parquet": partial(
+            mails.run_mails, mail, file=Path(parsed.hillstrom), n_halves=2 if parsed.quick else 50
+        )
+        for mail in mails.MAILS
+    }
+    if not parsed.hillstrom and not all(file.exists() for file in works):
+        print("\nmails: left out, --hillstrom names no file")
+        return {}
+    return mails.report_mails(_gather(works))
 
 
 def _gather(works: Mapping[Path, Callable[[], pl.DataFrame]]) -> pl.DataFrame:
@@ -89,7 +106,8 @@ def _gather(works: Mapping[Path, Callable[[], pl.DataFrame]]) -> pl.DataFrame:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="tokens_to_policy", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a minute: few and small trials")
-    parser.add_argument("--parts", default="null,power,bakery")
+    parser.add_argument("--parts", default="null,power,bakery,mails")
+    parser.add_argument("--hillstrom", default="", help="hillstrom.csv or hillstrom.csv.gz")
     parser.add_argument("--out", default=_KEPT, help="what is kept")
     return parser.parse_args()
 

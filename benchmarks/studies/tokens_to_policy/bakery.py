@@ -22,11 +22,12 @@ from ml.interactors.histories import Histories, find_newest, learn_vocabulary, r
 from ml.interactors.policy_tree import TreeSettings, grow_tree
 from ml.interactors.search import SearchSettings
 from ml.pipeline.candidates import (
+    AttributeReader,
     Candidates,
     Codes,
+    fit_attributes,
     join_candidates,
     learn_codes,
-    list_attributes,
 )
 from ml.pipeline.find_interactors import (
     MEASURING,
@@ -95,7 +96,8 @@ def run_bakery(seed: int, *, encoder: str, is_quick: bool = False) -> pl.DataFra
     if encoder == "text":
         # Some 70 texts a second: each customer's is read once, as of their first decision.
         histories = histories.take(_find_first(frame))
-    attributes = list_attributes(log.snapshot.training.contexts)
+    reader = fit_attributes(log.snapshot.training.contexts)
+    attributes = reader.read(log.snapshot.training.contexts)
     planted = _list_planted(log, frame)
     rows: list[tuple[str, str, float]] = []
     if encoder == "attributes":
@@ -114,7 +116,7 @@ def run_bakery(seed: int, *, encoder: str, is_quick: bool = False) -> pl.DataFra
         selected, found = _search(log, candidates, attributes, planted, roles, settings)
         rows += found
         if encoder == "bag" and selected:
-            rows += _value_tree(log, roles, codes, vocabulary, candidates, selected)
+            rows += _value_tree(log, roles, codes, vocabulary, reader, candidates, selected)
     schema = {"figure": pl.String, "subject": pl.String, "value": pl.Float64}
     return pl.DataFrame(rows, schema=schema, orient="row").select(
         pl.lit(seed).alias("seed"), pl.lit(encoder).alias("encoder"), pl.all()
@@ -243,6 +245,7 @@ def _value_tree(
     roles: np.ndarray,
     codes: Codes,
     vocabulary: tuple[str, ...],
+    reader: AttributeReader,
     candidates: Candidates,
     selected: list[int],
 ) -> list[tuple[str, str, float]]:
@@ -260,7 +263,7 @@ def _value_tree(
     )
     histories = read_histories(log.tokens, judged.contexts.frame, vocabulary=vocabulary)
     seen = join_candidates(
-        list_attributes(judged.contexts), codes.write(BagEncoder().encode(histories))
+        reader.read(judged.contexts), codes.write(BagEncoder().encode(histories))
     )
     asked = seen.matrix[:, [seen.names.index(each) for each in names]].toarray()
     by_tree = predict_by_tree(tree, asked, log.actions, measure_actions(logged, log.actions))

@@ -14,9 +14,9 @@ from ml.interactors.encoders import (
     PhraseEncoder,
     SequenceSettings,
     TextEncoder,
-    load_sequence_encoder,
+    load_encoder,
     load_text_model,
-    save_sequence_encoder,
+    save_encoder,
     train_sequence_encoder,
 )
 from ml.interactors.histories import Histories, read_histories
@@ -82,8 +82,8 @@ def test_one_pass_over_a_customer_equals_a_pass_for_each_decision(encoder, histo
 def test_an_encoder_read_again_encodes_alike_and_another_layout_is_refused(
     encoder, histories, tmp_path
 ):
-    save_sequence_encoder(encoder, tmp_path)
-    again = load_sequence_encoder(tmp_path)
+    save_encoder(encoder, tmp_path)
+    again = load_encoder(tmp_path)
     np.testing.assert_array_equal(again.encode(histories), encoder.encode(histories))
     assert again.vocabulary == encoder.vocabulary
     with pytest.raises(ContractError, match="another vocabulary"):
@@ -93,7 +93,7 @@ def test_an_encoder_read_again_encodes_alike_and_another_layout_is_refused(
     text = (tmp_path / "encoder.json").read_text()
     (tmp_path / "encoder.json").write_text(text.replace('"layout": 1', '"layout": 0'))
     with pytest.raises(ModelError, match="layout 0, not 1"):
-        load_sequence_encoder(tmp_path)
+        load_encoder(tmp_path)
 
 
 class Letters:

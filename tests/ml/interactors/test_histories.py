@@ -7,7 +7,13 @@ import polars as pl
 import pytest
 
 from ml.core.errors import SupportError
-from ml.interactors.histories import learn_vocabulary, read_histories
+from ml.interactors.histories import (
+    join_histories,
+    learn_vocabulary,
+    list_tokens,
+    read_histories,
+    read_lists,
+)
 
 START = datetime(2026, 3, 1)
 
@@ -94,3 +100,35 @@ def test_a_history_reads_as_text_and_presence_is_whether_not_how_often():
     assert histories.take(np.array([2, 0])).describe() == ["", "read recipes"]
     with pytest.raises(SupportError, match="histories of 20 customers: events need an item"):
         learn_vocabulary(tokens)
+
+
+def test_histories_written_as_lists_are_read_back_over_any_vocabulary():
+    tokens, decisions = make_tokens(), make_decisions()
+    vocabulary = learn_vocabulary(tokens, least_customers=5)
+    histories = read_histories(tokens, decisions, vocabulary=vocabulary)
+    lists = list_tokens(histories)
+    assert lists.to_list() == [
+        [vocabulary[each] for each in histories.token[first:after]]
+        for first, after in zip(histories.first, histories.after, strict=True)
+    ]
+    back = read_lists(lists, vocabulary)
+    assert (back.count().toarray() == histories.count().toarray()).all()
+    fewer = read_lists(lists, vocabulary[::2])
+    assert (fewer.count().toarray() == histories.count().toarray()[:, ::2]).all()
+    unknown = read_lists(pl.Series([None, []], dtype=pl.List(pl.String)), vocabulary)
+    assert unknown.count().toarray().sum() == 0
+
+
+def test_tonights_decisions_know_what_was_known_before_the_day():
+    tokens = make_tokens()
+    day = (START + timedelta(days=14)).date()
+    tonight = pl.DataFrame({"customer_id": [f"c{each}" for each in range(62)]}).with_columns(
+        decision_date=pl.lit(day)
+    )
+    joined = join_histories(tonight, tokens)
+    assert joined.columns == ["customer_id", "decision_date", "history"]
+    midnight = datetime(day.year, day.month, day.day)
+    for customer, _, history in joined.iter_rows():
+        known = tokens.filter(customer_id=customer).filter(pl.col("available_at") < midnight)
+        assert len(history) == min(known.height, 256)
+    assert joined["history"].list.len().min() == 0

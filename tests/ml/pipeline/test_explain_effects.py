@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from known_log import ACTIONS, PROGRAMME, make_rows
+from known_log import ACTIONS, PROGRAMME, make_readers, make_rows
 from scipy import sparse
 
 from ml.core.errors import ContractError, SupportError
@@ -15,7 +15,7 @@ from ml.core.schemas import Interactors
 from ml.interactors.codes import CodeSettings
 from ml.interactors.search import SearchSettings
 from ml.pipeline.candidates import (
-    list_attributes,
+    fit_attributes,
     size_codes,
 )
 from ml.pipeline.explain_effects import explain_effects
@@ -44,8 +44,6 @@ SETTINGS = InteractorSettings(
     ),
     search=SearchSettings(n_draws=199),
 )
-_N, _N_TOKENS = 20_000, 8
-_ITEMS = ("recipes", *(f"item_{each}" for each in range(1, _N_TOKENS)))
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -56,23 +54,7 @@ def one_thread():
 @pytest.fixture(scope="module")
 def log():
     """Coupons of 2 bring .5, 1 more per standard deviation of age, 3 more to readers of recipes."""
-    rows, _ = make_rows(7, n=_N)
-    random = np.random.default_rng(7)
-    reads = random.random((_N, _N_TOKENS)) < 0.25
-    is_sent = (rows["action_id"] == "email_coupon_2").to_numpy()
-    rows = rows.with_columns(
-        value=pl.col("value") + pl.Series(3.0 * (is_sent & reads[:, 0])),
-        decided_at=pl.lit(datetime(2026, 2, 1, 1, 30)),
-    )
-    customer, item = np.nonzero(reads)
-    tokens = pl.DataFrame(
-        {
-            "customer_id": rows["customer_id"].gather(customer),
-            "kind": ["read"] * len(item),
-            "item": np.array(_ITEMS)[item],
-            "available_at": [datetime(2026, 1, 5)] * len(item),
-        }
-    )
+    rows, tokens = make_readers(7)
     logged = take_snapshot(rows, programme=PROGRAMME, actions=ACTIONS).everything
     return logged, tokens, rows.filter("is_holdout").select("customer_id", "decided_at")
 
@@ -167,7 +149,7 @@ def test_without_items_attributes_are_searched_alone_and_protected_ones_never(lo
 
 
 def test_counts_are_candidates_by_their_logarithm(log):
-    candidates = list_attributes(log[0].contexts)
+    candidates = fit_attributes(log[0].contexts).read(log[0].contexts)
     place = candidates.names.index("visits_28d")
     assert candidates.is_log[place]
     column = candidates.matrix[:, [place]].toarray()[:, 0]
@@ -226,7 +208,7 @@ def test_two_offers_in_a_mix_that_follows_the_customer_are_no_driver():
     coupons = ACTIONS.select(actions=(), channels=(), families=("coupon",))
     trial, kept = make_trial(logged, "value", coupons)
     deep = logged.action[kept] == ACTIONS.action_ids.index("email_coupon_5")
-    age = list_attributes(logged.contexts).matrix[:, [0]].toarray()[kept, 0]
+    age = fit_attributes(logged.contexts).read(logged.contexts).matrix[:, [0]].toarray()[kept, 0]
     assert abs(np.corrcoef(deep[trial.offered], age[trial.offered])[0, 1]) < 0.04
     # What is left is drawn as its propensity says.
     z_score = (trial.offered - trial.propensity).sum() / np.sqrt(
@@ -234,7 +216,11 @@ def test_two_offers_in_a_mix_that_follows_the_customer_are_no_driver():
     )
     assert abs(z_score) < 3
     found = find_interactors(
-        logged, list_attributes(logged.contexts), coupons, settings=SETTINGS, outcomes=("value",)
+        logged,
+        fit_attributes(logged.contexts).read(logged.contexts),
+        coupons,
+        settings=SETTINGS,
+        outcomes=("value",),
     )
     assert not found.selected
 

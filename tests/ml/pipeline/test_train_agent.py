@@ -16,8 +16,8 @@ from ml.pipeline.learn import fit_candidate, fit_lifecycle_rule
 from ml.pipeline.policy_files import load_policy, save_policy
 from ml.pipeline.recalibrate import recalibrate_policy
 from ml.pipeline.snapshots import take_snapshot
-from ml.pipeline.train_agent import count_sent, fit_agent, list_transitions, value_journeys
-from ml.pipeline.validate import SingleAction, evaluate_candidate
+from ml.pipeline.train_agent import fit_agent, list_transitions, value_journeys
+from ml.pipeline.validate import SingleAction, count_sent, evaluate_candidate
 from ml.plots.control import plot_journeys
 
 DEEP = ACTIONS.action_ids.index("email_coupon_5")

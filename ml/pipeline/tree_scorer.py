@@ -1,0 +1,122 @@
+"""Decide: a policy tree's policy, whose offers are worth what was measured in each leaf."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ml.core.actions import ActionSet
+from ml.core.contexts import Contexts
+from ml.core.errors import ContractError, SupportError
+from ml.core.programme import Programme
+from ml.interactors.policy_tree import PolicyTree
+from ml.pipeline.learn import limit_offers, set_up_policy
+from ml.pipeline.policies import TREE, BudgetedPolicy, Scores, UpliftScorer
+from ml.pipeline.representation import InteractorReader
+from ml.pipeline.snapshots import Snapshot
+from ml.pipeline.tree_policy import measure_actions, predict_by_tree
+from ml.uplift.heads import Effects
+
+
+@dataclass(frozen=True)
+class TreeScorer:
+    """Net value per customer and action by the leaf that the customer's interactors lead to.
+
+    What offers bring after the learning horizon, guardrails and pruning are ``uplift``'s. The tree
+    knows kinds of offers; ``value_ratio`` and ``cost_ratio``, shape (K,), say how much of its
+    kind's effect each action has (``measure_actions``).
+    """
+
+    uplift: UpliftScorer
+    tree: PolicyTree
+    reader: InteractorReader
+    actions: ActionSet
+    value_ratio: np.ndarray
+    cost_ratio: np.ndarray
+
+    @property
+    def kind(self) -> str:
+        """Name in reports."""
+        return TREE
+
+    @property
+    def belief_version(self) -> str | None:
+        """Of its reader, or of the heads that it stands on."""
+        return self.reader.belief_version or self.uplift.belief_version
+
+    @property
+    def needs_histories(self) -> bool:
+        """Whether it asks of histories."""
+        return self.reader.needs_histories
+
+    def stand_on(self, uplift: UpliftScorer) -> "TreeScorer":
+        """Return it on other heads."""
+        return replace(self, uplift=uplift)
+
+    def score(self, contexts: Contexts) -> Scores:
+        """Score by what was measured in the leaf, less its cost there."""
+        asked = self.reader.read(contexts, self.tree.names)
+        value, cost = predict_by_tree(
+            self.tree, asked, self.actions, (self.value_ratio, self.cost_ratio)
+        )
+        nothing = np.zeros_like(value)
+        effects = Effects(
+            np.zeros(len(value)), value, cost, nothing, nothing, np.ones(value.shape, dtype=bool)
+        )
+        whole = value + self.uplift.later_effect
+        return self.uplift.weigh_pairs(contexts, effects, whole=whole, bound=whole)
+
+
+def fit_tree_policy(
+    snapshot: Snapshot,
+    base: BudgetedPolicy,
+    tree: PolicyTree,
+    reader: InteractorReader,
+    *,
+    programme: Programme,
+) -> BudgetedPolicy:
+    """Make a policy of a tree that was grown and measured on training customers.
+
+    Parameters
+    ----------
+    snapshot
+        Matured decisions, with histories where the tree asks of them.
+    base
+        A policy with heads, which it stands on.
+    tree
+        Of ``read_interactors``.
+    reader
+        Of its interactors.
+    programme
+        Budget and floor.
+
+    Returns
+    -------
+    BudgetedPolicy
+        Its cut solved on the training customers' decisions: a candidate like any other.
+
+    Raises
+    ------
+    ContractError
+        If the base has no heads, or another action set than the log.
+    SupportError
+        If tree and heads need beliefs of different world models.
+    """
+    uplift, logged = base.scorer.uplift, snapshot.training
+    if uplift is None:
+        raise ContractError(f"a {base.kind} policy has no heads to stand on: run weekly_training")
+    if logged.logging_policy.shape[1] != base.actions.n_actions:
+        raise ContractError(
+            "the catalogue's actions are not those that the heads were fitted on: run "
+            "weekly_training"
+        )
+    asked = tree.keep_asked()
+    own = reader.narrow(asked.names)
+    if own.belief_version and uplift.belief_version not in (None, own.belief_version):
+        raise SupportError(
+            f"the tree asks of beliefs of world model {own.belief_version}, the heads of "
+            f"{uplift.belief_version}: run weekly_training"
+        )
+    ratios = measure_actions(logged, base.actions)
+    scorer = limit_offers(TreeScorer(uplift, asked, own, base.actions, *ratios), snapshot)
+    encoding = replace(programme, attributes=base.attributes)
+    return set_up_policy(scorer, snapshot, programme=encoding, actions=base.actions)
