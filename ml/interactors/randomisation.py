@@ -1,10 +1,17 @@
-"""Re-randomisation: what a search's statistics would be if the offers had been drawn again.
+"""Chance: what a search's statistics would be if nothing else modified the effect.
 
 The design is known: each decision's offer was drawn with its logged propensity. Under the
 hypothesis that the effect depends on the selected candidates alone, outcomes without an offer are
 known too, and the same statistics of offers drawn again say what chance does, however skewed the
 outcome and rare the candidates are (Fisher 1935). They are studentised, by clusters, so that the
 effect need only be the same on average (Wu and Ding 2021).
+
+In small groups that isn't enough. An offer that adds rare and large outcomes leaves more of them
+where it was sent: sums over a few customers are skewed, and who saw none of the large outcomes
+has a small sum with a small error. Offers drawn again say nothing of it, since they keep each
+customer's outcome. So what is left of outcomes is dealt out again too, among those who were sent
+the offer and among the others (permutation of residuals; Freedman and Lane 1983), and a p-value
+is the larger of both.
 """
 
 from collections.abc import Iterator
@@ -68,10 +75,25 @@ class Trial:
     def draw_again(self, n_draws: int, random: np.random.Generator) -> Iterator[np.ndarray]:
         """Yield the offers drawn again, less their propensities: blocks of shape (n, b)."""
         propensity = self.propensity[:, None]
+        for size in self._list_blocks(n_draws):
+            drawn = random.random((self.n_decisions, size), dtype=np.float32)
+            yield (drawn < propensity) - propensity
+
+    def deal_again(
+        self, rest: np.ndarray, n_draws: int, random: np.random.Generator
+    ) -> Iterator[np.ndarray]:
+        """Yield what is left of outcomes, shape (n,), dealt out within each arm: (n, b) each."""
+        for size in self._list_blocks(n_draws):
+            dealt = np.empty((self.n_decisions, size))
+            for arm in (self.offered, ~self.offered):
+                own = np.repeat(rest[arm][:, None], size, axis=1)
+                dealt[arm] = random.permuted(own, axis=0)
+            yield dealt
+
+    def _list_blocks(self, n_draws: int) -> list[int]:
+        """Return how many draws are made at once."""
         block = max(1, min(_BLOCK, _AT_ONCE // self.n_decisions))
-        for start in range(0, n_draws, block):
-            size = (self.n_decisions, min(block, n_draws - start))
-            yield (random.random(size, dtype=np.float32) < propensity) - propensity
+        return [min(block, n_draws - start) for start in range(0, n_draws, block)]
 
     def take(self, rows: np.ndarray) -> "Trial":
         """Return some of them, by a mask."""
@@ -83,14 +105,15 @@ class Trial:
 class Scores:
     """Statistics of m candidates given those selected.
 
-    ``observed``, shape (m,), signed and studentised; ``drawn``, shape (B,): the largest absolute
-    one among them when the offers are drawn again; ``slopes``, shape (m,): how far a unit of each
+    ``observed``, shape (m,), signed and studentised; ``by_chance``, shape (2, B), sorted: the
+    largest absolute one among them when the offers are drawn again, and when what is left of the
+    outcomes is dealt out again; ``slopes``, shape (m,): how far a unit of each
     moves the effect, given those selected, absolute; ``spreads``, shape (m,): their standard
     deviations given those selected.
     """
 
     observed: np.ndarray
-    drawn: np.ndarray
+    by_chance: np.ndarray
     slopes: np.ndarray
     spreads: np.ndarray
 
@@ -102,10 +125,9 @@ class Scores:
 
     def find_p_values(self) -> np.ndarray:
         """Return p-values that hold for all candidates together, shape (m,) (max-T)."""
-        above = len(self.drawn) - np.searchsorted(
-            np.sort(self.drawn), np.abs(self.observed), side="left"
-        )
-        return np.asarray((1 + above) / (1 + len(self.drawn)))
+        n_draws = self.by_chance.shape[1]
+        below = [np.searchsorted(each, np.abs(self.observed)) for each in self.by_chance]
+        return np.asarray((1 + n_draws - np.minimum(*below)) / (1 + n_draws))
 
 
 def adjust_outcome(trial: Trial, candidates: Matrix, *, n_folds: int = 5) -> Trial:
@@ -218,7 +240,8 @@ def score_candidates(
     U_j = sum_i z~_ij (A_i - e_i) r_i over the root of its summed squares by cluster, with z~ the
     candidate less what 1 and those selected say of it (weights e (1 - e)), and r the outcome less
     (A - e) times the effect fitted on those selected. Under the hypothesis r stays as it is when
-    the offers A are drawn again: all draws are products with it, nothing is fitted anew.
+    the offers A are drawn again: all draws are products with it, nothing is fitted anew. Dealt out
+    again within the arms, r keeps their tails.
 
     Parameters
     ----------
@@ -229,7 +252,7 @@ def score_candidates(
     selected : shape (n, s)
         Those among them that the effect depends on already.
     n_draws, seed
-        B draws of the offers.
+        B draws of the offers, and as many of r.
 
     Returns
     -------
@@ -237,15 +260,20 @@ def score_candidates(
         Statistics of candidates that 1 and those selected explain wholly are 0.
     """
     base = np.column_stack([np.ones(trial.n_decisions), selected])
-    rest = take_off(trial, selected)[:, None]
+    rest, chance = take_off(trial, selected)[:, None], trial.chance[:, None]
     projector = _Projector(trial, candidates, base)
-    observed = projector.studentise(trial.chance[:, None] * rest)[:, 0]
-    largest = [
-        np.abs(projector.studentise(chance * rest)).max(axis=0, initial=0.0)
-        for chance in trial.draw_again(n_draws, np.random.default_rng(seed))
+    observed = projector.studentise(chance * rest)[:, 0]
+    random = np.random.default_rng(seed)
+    again = (drawn * rest for drawn in trial.draw_again(n_draws, random))
+    dealt = (chance * each for each in trial.deal_again(rest[:, 0], n_draws, random))
+    by_chance = [
+        np.concatenate(
+            [np.abs(projector.studentise(each)).max(axis=0, initial=0.0) for each in products]
+        )
+        for products in (again, dealt)
     ]
     slopes, spreads = projector.measure(trial.chance * rest[:, 0])
-    return Scores(observed, np.concatenate(largest), slopes * (observed != 0), spreads)
+    return Scores(observed, np.sort(by_chance, axis=1), slopes * (observed != 0), spreads)
 
 
 class _Projector:
@@ -257,6 +285,9 @@ class _Projector:
         self._basis = np.linalg.qr(root * base)[0] / root  # (n, k), orthonormal by the weights
         self._columns = sparse.csc_array(candidates)
         self._columns.sort_indices()
+        # A decision a cluster and no zeros to leave out: sums are products of matrices.
+        is_plain = isinstance(candidates, np.ndarray) and len(trial.starts) == trial.n_decisions
+        self._dense = np.asarray(candidates, dtype=float) if is_plain else None
         self._cluster = trial.cluster
         self._starts = trial.starts
         self._said = self._columns.T @ (weight[:, None] * self._basis)  # (m, k)
@@ -273,7 +304,24 @@ class _Projector:
 
     def studentise(self, drawn: np.ndarray) -> np.ndarray:
         """Return statistics, shape (m, B), of (A - e) r, shape (n, B)."""
-        said, columns = self._said, self._columns
+        said = self._said
+        total, square, cross, sums, both = (
+            self._sum_clusters(drawn) if self._dense is None else self._sum_rows(self._dense, drawn)
+        )
+        total -= said @ sums
+        square -= 2 * np.einsum("mk,kmb->mb", said, cross)
+        square += np.einsum("mk,ml,klb->mb", said, said, both, optimize=True)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            scores = total / np.sqrt(np.maximum(square, 0))
+        return np.where(self._is_free[:, None] & np.isfinite(scores), scores, 0.0)
+
+    def _sum_clusters(self, drawn: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Return a draw's sums: of columns and of their squares by cluster, (m, B) each.
+
+        And of columns times the base's by cluster, (k, m, B), of the base's, (k, B), and of their
+        products, (k, k, B).
+        """
+        columns = self._columns
         shape = (columns.shape[1], drawn.shape[1])
         total, square = np.zeros((2, *shape))
         cross = np.zeros((self._basis.shape[1], *shape))
@@ -291,10 +339,13 @@ class _Projector:
             square,
             cross,
         )
-        total -= said @ by_cluster.sum(axis=1)
         both = np.einsum("kcb,lcb->klb", by_cluster, by_cluster, optimize=True)
-        square -= 2 * np.einsum("mk,kmb->mb", said, cross)
-        square += np.einsum("mk,ml,klb->mb", said, said, both, optimize=True)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            scores = total / np.sqrt(np.maximum(square, 0))
-        return np.where(self._is_free[:, None] & np.isfinite(scores), scores, 0.0)
+        return total, square, cross, by_cluster.sum(axis=1), both
+
+    def _sum_rows(self, dense: np.ndarray, drawn: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Return the same where every row is a cluster."""
+        squared, basis = drawn**2, self._basis
+        cross = np.stack([(dense * each[:, None]).T @ squared for each in basis.T])
+        pairs = (basis[:, :, None] * basis[:, None, :]).reshape(len(basis), -1)
+        both = (pairs.T @ squared).reshape(basis.shape[1], basis.shape[1], -1)
+        return dense.T @ drawn, (dense**2).T @ squared, cross, basis.T @ drawn, both
