@@ -71,7 +71,7 @@ def test_p_values_count_the_draws_whose_largest_is_as_large_and_the_larger_count
     trial, candidates = make_trial(2)
     scores = score_candidates(trial, candidates, candidates[:, :0], n_draws=99, seed=1)
     expected = [
-        max((1 + sum(drawn >= abs(each) for drawn in largest)) / 100 for largest in scores.by_chance)
+        max((1 + sum(drawn >= abs(each) for drawn in own)) / 100 for own in scores.by_chance)
         for each in scores.observed
     ]
     assert scores.find_p_values() == pytest.approx(expected)
