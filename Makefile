@@ -31,6 +31,8 @@ TORCH_INDEX ?=
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Compiled functions are kept beside the packages: a night's process saves some seconds.
+export NUMBA_CACHE_DIR ?= $(abspath $(VENV))/compiled
 LIFTLOOP := LIFTLOOP_HOME=$(abspath $(HOME_DIR)) OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m orchestration.commands
 
 .DEFAULT_GOAL := help

@@ -7,6 +7,8 @@ first action.
 import numba
 import numpy as np
 
+from ml.core.compiling import IS_KEPT
+
 _RANKS = 65_535
 
 
@@ -30,7 +32,7 @@ def order(values: np.ndarray) -> np.ndarray:
     return np.asarray(coarse[np.argsort(values[coarse], kind="stable")])
 
 
-@numba.njit(nogil=True, error_model="numpy")
+@numba.njit(nogil=True, error_model="numpy", cache=IS_KEPT)
 def choose(reward: np.ndarray, cost: np.ndarray, price: float, chosen: np.ndarray) -> None:
     """Write each row's argmax_a of reward - price cost into ``chosen``, shape (n,).
 
@@ -49,7 +51,7 @@ def choose(reward: np.ndarray, cost: np.ndarray, price: float, chosen: np.ndarra
         chosen[row] = best
 
 
-@numba.njit(nogil=True, error_model="numpy")
+@numba.njit(nogil=True, error_model="numpy", cache=IS_KEPT)
 def _find_cheapest(reward: np.ndarray, cost: np.ndarray, row: int) -> int:
     """Return the cheapest action, the most rewarding of those: what any high price leads to."""
     best = 0
@@ -64,7 +66,7 @@ def _find_cheapest(reward: np.ndarray, cost: np.ndarray, row: int) -> int:
     return best
 
 
-@numba.njit(nogil=True, error_model="numpy")
+@numba.njit(nogil=True, error_model="numpy", cache=IS_KEPT)
 def screen(
     reward: np.ndarray,
     cost: np.ndarray,
@@ -131,7 +133,7 @@ def screen(
     return -1 if is_bad else n_undecided, total_cost, total_reward
 
 
-@numba.njit(nogil=True, error_model="numpy")
+@numba.njit(nogil=True, error_model="numpy", cache=IS_KEPT)
 def walk(
     reward: np.ndarray,
     cost: np.ndarray,
@@ -198,7 +200,7 @@ def walk(
     return n_steps
 
 
-@numba.njit(nogil=True, error_model="numpy")
+@numba.njit(nogil=True, error_model="numpy", cache=IS_KEPT)
 def fill(
     added: np.ndarray,
     place: np.ndarray,

@@ -7,8 +7,10 @@ of an offer have shape (S, K), by segment of the customer and action. Ties go to
 import numba
 import numpy as np
 
+from ml.core.compiling import IS_KEPT
 
-@numba.njit(nogil=True, error_model="numpy")
+
+@numba.njit(nogil=True, error_model="numpy", cache=IS_KEPT)
 def tally(
     reward: np.ndarray,
     cost: np.ndarray,
@@ -64,7 +66,7 @@ def tally(
     return np.nan if is_bad else total
 
 
-@numba.njit(nogil=True, error_model="numpy")
+@numba.njit(nogil=True, error_model="numpy", cache=IS_KEPT)
 def screen(
     reward: np.ndarray,
     cost: np.ndarray,
@@ -151,7 +153,7 @@ def screen(
     return n_undecided, total
 
 
-@numba.njit(nogil=True, error_model="numpy")
+@numba.njit(nogil=True, error_model="numpy", cache=IS_KEPT)
 def _is_decided(
     reward: np.ndarray,
     cost: np.ndarray,
@@ -186,7 +188,7 @@ def _is_decided(
     return True
 
 
-@numba.njit(nogil=True, error_model="numpy")
+@numba.njit(nogil=True, error_model="numpy", cache=IS_KEPT)
 def find_moves(
     reward: np.ndarray,
     cost: np.ndarray,
@@ -238,7 +240,7 @@ def find_moves(
     return n_moves
 
 
-@numba.njit(nogil=True, error_model="numpy")
+@numba.njit(nogil=True, error_model="numpy", cache=IS_KEPT)
 def _use(
     cost: np.ndarray,
     segment: np.ndarray,
@@ -259,7 +261,7 @@ def _use(
     return used * sign[side]
 
 
-@numba.njit(nogil=True, error_model="numpy")
+@numba.njit(nogil=True, error_model="numpy", cache=IS_KEPT)
 def repair(
     reward: np.ndarray,
     cost: np.ndarray,
@@ -316,7 +318,7 @@ def repair(
                     room[side] -= used[side]
 
 
-@numba.njit(nogil=True, error_model="numpy")
+@numba.njit(nogil=True, error_model="numpy", cache=IS_KEPT)
 def swap(
     reward: np.ndarray,
     cost: np.ndarray,

@@ -3,8 +3,10 @@
 import numba
 import numpy as np
 
+from ml.core.compiling import IS_KEPT
 
-@numba.njit(nogil=True, parallel=True, error_model="numpy", cache=False)
+
+@numba.njit(nogil=True, parallel=True, error_model="numpy", cache=IS_KEPT)
 def sum_clusters(
     starts: np.ndarray,
     rows: np.ndarray,

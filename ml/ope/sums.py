@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from ml.core.compiling import IS_KEPT
 from ml.core.errors import SupportError
 from ml.ope.bootstrap import N_BLOCKS, N_RESAMPLES, bootstrap_blocks
 from ml.ope.intervals import LEVEL, CustomerSums, Estimate
@@ -222,7 +223,7 @@ def _normalise(weighted: np.ndarray, weight: np.ndarray, count: np.ndarray) -> n
     return np.asarray(value * count + (weighted - value * weight) * count.sum() / weight.sum())
 
 
-@numba.njit(nogil=True, error_model="numpy", fastmath={"reassoc", "contract"})
+@numba.njit(nogil=True, error_model="numpy", fastmath={"reassoc", "contract"}, cache=IS_KEPT)
 def _add(
     reward: np.ndarray,
     action: np.ndarray,

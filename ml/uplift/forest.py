@@ -7,6 +7,7 @@ from functools import cached_property
 import numba
 import numpy as np
 
+from ml.core.compiling import IS_KEPT
 from ml.core.errors import ContractError
 
 MAX_LEAVES = 64
@@ -227,7 +228,7 @@ def _lay_out(
     return rows, columns, table_starts, tables, action_masks, leaves
 
 
-@numba.njit(nogil=True)
+@numba.njit(nogil=True, cache=IS_KEPT)
 def _close_by_code(  # pragma: no cover (compiled)
     feature: np.ndarray,
     threshold: np.ndarray,
@@ -250,7 +251,7 @@ def _close_by_code(  # pragma: no cover (compiled)
             tables[start + n_thresholds + 1] &= ~left_leaves[node]
 
 
-@numba.njit(nogil=True)
+@numba.njit(nogil=True, cache=IS_KEPT)
 def _close_by_action(  # pragma: no cover (compiled)
     number: np.ndarray,
     descriptor: np.ndarray,
@@ -267,7 +268,7 @@ def _close_by_action(  # pragma: no cover (compiled)
                 action_masks[action_starts[number[node]] + action] &= ~left_leaves[node]
 
 
-@numba.njit(nogil=True)
+@numba.njit(nogil=True, cache=IS_KEPT)
 def _score(  # pragma: no cover (compiled)
     context: np.ndarray,
     thresholds: np.ndarray,

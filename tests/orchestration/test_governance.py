@@ -1,13 +1,12 @@
 """Who decides, and who stops it: promotion modes, rollback, demotion, freeze."""
 
-import json
 from dataclasses import replace
 from datetime import date, timedelta
 
 import dagster as dg
 import polars as pl
 import pytest
-from conftest import run_liftloop, run_night
+from conftest import run_liftloop, run_series, write_night
 from known_log import ACTIONS, PROGRAMME, make_rows
 
 from ml.core.contexts import BELIEF_UNIT, build_contexts, join_beliefs
@@ -298,17 +297,25 @@ def test_a_comparison_runs_until_it_is_concluded(kept):
 
 
 def test_freeze_and_rollback_are_commands(home_copy):
-    assert "frozen since" in run_liftloop(home_copy, "freeze", "--reason", "prices are wrong")
-    printed = run_night(home_copy)
-    assert "prices are wrong" in printed
+    said = run_series(
+        home_copy,
+        ("freeze", "--reason", "prices are wrong"),
+        write_night(),
+        ("unfreeze",),
+        ("unfreeze",),
+        ("rollback", "--reason", "a test"),
+        ("approve",),
+    )
+    assert [code for code, _ in said] == [0, 0, 0, 0, 0, 1]
+    frozen, night, lifted, again, back, refused = (printed for _, printed in said)
+    assert "frozen since" in frozen
+    assert "prices are wrong" in night
     table = Lake(root=str(home_copy / "lake")).read("assignment_table", date(2026, 3, 4))
     assert set(table["action_id"]) == {"no_offer"}
     assert set(table["arm"]) == {"frozen"}
-    assert json.loads((home_copy / "frozen.json").read_text())["reason"] == "prices are wrong"
-    assert "lifted" in run_liftloop(home_copy, "unfreeze")
-    assert "nothing was frozen" in run_liftloop(home_copy, "unfreeze")
-    assert "version 1 decides" in run_liftloop(home_copy, "rollback", "--reason", "a test")
-    refused = run_liftloop(home_copy, "approve", expect=1)
+    assert "lifted" in lifted
+    assert "nothing was frozen" in again
+    assert "version 1 decides" in back
     assert "was withdrawn" in refused
     wrong = run_liftloop(home_copy, "approve", expect=1, PROMOTION="maybe")
     assert "PROMOTION=maybe: write auto, approve, shadow" in wrong

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from conftest import ROOT, clean_environment, run_liftloop, run_night
+from conftest import ROOT, clean_environment, run_liftloop, run_night, run_series, write_night
 
 from ml.pipeline.decide import to_contract
 from ml.simulate.config import WorldConfig
@@ -139,17 +139,21 @@ def test_every_delivered_row_is_accepted_or_quarantined(lived_home):
 
 
 def test_a_sealed_night_stays_and_a_reissue_supersedes_it(home_copy):
-    before = _table_hash(home_copy, SECOND)
-    printed = run_night(home_copy, "--date", str(SECOND))
-    assert "is sealed" in printed
-    assert _table_hash(home_copy, SECOND) == before
-    refused = run_night(home_copy, "--date", str(FIRST), "--reissue", expect=1)
-    assert "can't be decided any more" in refused
-    run_night(home_copy, "--date", str(SECOND), "--reissue", "--export-csv")
+    before = _lake(home_copy).read("assignment_table", SECOND)
+    sealed, late, done = run_series(
+        home_copy,
+        write_night("--date", str(SECOND)),
+        write_night("--date", str(FIRST), "--reissue"),
+        write_night("--date", str(SECOND), "--reissue", "--export-csv"),
+    )
+    assert (sealed[0], late[0], done[0]) == (0, 1, 0)
+    assert "is sealed" in sealed[1]
+    assert "can't be decided any more" in late[1]
     table = _lake(home_copy).read("assignment_table", SECOND)
     assert set(table["revision"]) == {2}
     old = _lake(home_copy).path("superseded_assignments", SECOND).with_name("revision-1.parquet")
     assert set(pl.read_parquet(old)["revision"]) == {1}
+    assert pl.read_parquet(old).equals(before)
     assert not set(pl.read_parquet(old)["decision_id"]) & set(table["decision_id"])
     exported = pl.read_csv(home_copy / "exports" / f"assignments-{SECOND}.csv")
     assert exported.height == table.height
