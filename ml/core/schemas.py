@@ -168,7 +168,9 @@ class Interactors(dy.Schema):
     Effects per decision, in the outcome's unit, where the interactor is active and where it isn't,
     with 95 % intervals by customer, on customers who took no part in the search; empty where a
     group is too small. ``p_value`` and ``share`` (of the effect's root mean square) are the
-    search's; ``stability`` the share of half-samples that select it.
+    search's; ``share_low``, its lower bound, is how sensitive the finding is to the declared
+    relevance: any below it adds the interactor too. ``stability``: the share of half-samples that
+    select it.
     """
 
     outcome = dy.String(primary_key=True)
@@ -177,6 +179,7 @@ class Interactors(dy.Schema):
     is_selected = dy.Bool(nullable=False)
     p_value = dy.Float64(nullable=True, min=0, max=1)
     share = dy.Float64(nullable=True, min=0)
+    share_low = dy.Float64(nullable=True)
     stability = dy.Float64(nullable=True, min=0, max=1)
     name = dy.String(nullable=False)
     n_offered = dy.Int64(nullable=False, min=0)

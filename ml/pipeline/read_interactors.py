@@ -213,6 +213,7 @@ def _describe(
         pl.Series("is_selected", [each in found.selected for each in selected], dtype=pl.Boolean),
         pl.Series("p_value", [s and s.p_value for s in known], dtype=pl.Float64),
         pl.Series("share", [s and s.share for s in known], dtype=pl.Float64),
+        pl.Series("share_low", [s and s.share_low for s in known], dtype=pl.Float64),
         pl.Series("stability", stability[selected], dtype=pl.Float64).fill_nan(None),
         *GROUPS,
     )

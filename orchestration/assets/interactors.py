@@ -254,7 +254,8 @@ def describe_search(found: "Explained", config: InteractorConfig) -> list[str]:
         f"{len(found.candidates.names)} candidates for each of "
         f"{', '.join(found.findings.by_outcome)}; that anything is found where nothing is has "
         f"probability 5 % over all of them; a driver must move the effect by at least "
-        f"{config.relevance:.0%} of its root mean square.",
+        f"{config.relevance:.0%} of its root mean square (share_low says up to which such share a "
+        "finding would stand).",
         _describe_codes(found),
         "Where the log's mix of offers depends on the customer it was made even, by leaving "
         "decisions out at random.",
@@ -308,6 +309,7 @@ def _shorten(interactors: pl.DataFrame) -> pl.DataFrame:
         "is_selected",
         "p_value",
         "share",
+        "share_low",
         "stability",
         "n_offered",
         "n_left",
