@@ -83,12 +83,17 @@ def run_nightly(parsed: argparse.Namespace) -> int:
         print(f"> Land: {parsed.source} source, night {night}", flush=True)
         source.land(night)
         # Jobs read the landing folder's first date, so they are imported after landing.
+        from orchestration.alerts import tell_failure
         from orchestration.night import run_night
 
         asked = begin_night(
             settings, night, is_reissue=parsed.reissue, has_export=parsed.export_csv
         )
-        print("\n" + run_night(settings, asked))
+        try:
+            print("\n" + run_night(settings, asked))
+        except LiftloopError as error:
+            tell_failure(settings, f"nightly {night}", error)
+            raise
         end_night(settings)
     print(
         f"\nDone in {time.monotonic() - started:.0f} s. Look at it: make ui{_home_hint(settings)}"

@@ -6,6 +6,7 @@ Identify -> Learn -> Decide -> Validate -> (tomorrow) Identify
 import dagster as dg
 
 from orchestration.assets.agent import agent_policy
+from orchestration.assets.alerting import alerts
 from orchestration.assets.assignment import assignment
 from orchestration.assets.beliefs import beliefs, training_beliefs
 from orchestration.assets.evaluation import champion, policy_evaluation
@@ -45,7 +46,7 @@ from orchestration.schedules import (
     settings_search_schedule,
     weekly_training_schedule,
 )
-from orchestration.sensors import landing_files, update_rule
+from orchestration.sensors import failed_runs, landing_files, late_table, update_rule
 from orchestration.settings import prepare_home, read_settings
 
 settings = read_settings()
@@ -80,6 +81,7 @@ defs = dg.Definitions(
         online_validation,
         monitoring,
         nightly_summary,
+        alerts,
     ],
     jobs=[
         history,
@@ -101,7 +103,7 @@ defs = dg.Definitions(
         media_mix_schedule,
         settings_search_schedule,
     ],
-    sensors=[landing_files, update_rule],
+    sensors=[landing_files, update_rule, late_table, failed_runs],
     resources=build_resources(settings),
     executor=EXECUTOR,
     loggers={"console": dg.colored_console_logger, "progress": progress_logger},

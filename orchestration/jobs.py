@@ -72,6 +72,7 @@ nightly = dg.define_asset_job(
         "budget_ledger",
         "monitoring",
         "nightly_summary",
+        "alerts",
     ),
     partitions_def=NIGHTS,
     description="Ingest tonight's delivery, build features, decide, emit the assignment table.",

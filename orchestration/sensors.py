@@ -1,17 +1,18 @@
-"""Sensors: a delivery that has arrived starts its night; the rule of updates starts a job.
+"""Sensors: a delivery starts its night, the rule of updates a job; failed and late is told.
 
-Reads: landing, lake. Writes: run requests.
+Reads: landing, lake. Writes: run requests, lake alerts.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
+from orchestration.alerts import Alert, find_late_table, tell
 from orchestration.jobs import nightly, recalibration, weekly_training
 from orchestration.lake import Lake
 from orchestration.resources import Landing, ProgrammeFile
-from orchestration.settings import read_settings
+from orchestration.settings import read_channels, read_settings
 from orchestration.updates import find_due
 
 _QUIET_SECONDS = 120
@@ -79,3 +80,50 @@ def update_rule(
     yield dg.RunRequest(
         run_key=str(night), job_name=update.job, tags={"liftloop/reason": update.reason}
     )
+
+
+@dg.sensor(
+    minimum_interval_seconds=300,
+    default_status=(
+        dg.DefaultSensorStatus.RUNNING
+        if read_settings().has_schedules_on
+        else dg.DefaultSensorStatus.STOPPED
+    ),
+)
+def late_table(
+    context: dg.SensorEvaluationContext, lake: Lake, programme: ProgrammeFile
+) -> dg.SkipReason:
+    """Tell, once a day, that today's table is not there by LIFTLOOP_DEADLINE."""
+    now = datetime.now(UTC)
+    alert = find_late_table(lake, now, read_settings().deadline)
+    if alert is None:
+        return dg.SkipReason("today's table is there, or not due yet")
+    _tell(lake, programme, alert, context.log.warning)
+    return dg.SkipReason(alert.text)
+
+
+@dg.run_failure_sensor(
+    monitor_all_code_locations=True,
+    default_status=(
+        dg.DefaultSensorStatus.RUNNING
+        if read_settings().has_schedules_on
+        else dg.DefaultSensorStatus.STOPPED
+    ),
+)
+def failed_runs(context: dg.RunFailureSensorContext, lake: Lake, programme: ProgrammeFile) -> None:
+    """Tell of every failed run, by name: its error stands in Dagster."""
+    run = context.dagster_run
+    steps = {event.step_key for event in context.get_step_failure_events() if event.step_key}
+    night = run.tags.get("dagster/partition")
+    where = ([f"night {night}"] if night else []) + sorted(steps)
+    text = (
+        f"Job {run.job_name} failed ({', '.join(where) or 'before its first step'}): run "
+        f"{run.run_id} in Dagster says why. Nothing that was sealed is changed."
+    )
+    _tell(lake, programme, Alert("failure", run.run_id, text), context.log.warning)
+
+
+def _tell(lake: Lake, programme: ProgrammeFile, alert: Alert, say: Callable[[str], None]) -> None:
+    """Keep and send one alert, of today."""
+    today = datetime.now(UTC).date()
+    tell(lake, today, [alert], read_channels(), programme=programme.read().name, say=say)

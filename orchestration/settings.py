@@ -5,6 +5,7 @@ skeleton and its dagster.yaml.
 """
 
 import os
+import re
 import sys
 from dataclasses import dataclass
 from datetime import date
@@ -47,6 +48,7 @@ class Settings:
     promotion: str
     has_world_model: bool
     updates: str
+    deadline: str
 
     @property
     def landing(self) -> Path:
@@ -139,12 +141,13 @@ def read_settings() -> Settings:
     instead of every week; LIFTLOOP_DBT_MANIFEST names a manifest baked into an
     image; PROMOTION=auto promotes what the gate passes, approve waits for ``make approve``, shadow
     promotes nothing. The folder keeps it: without PROMOTION, a command or the user interface goes
-    by what was said last.
+    by what was said last. LIFTLOOP_DEADLINE is the time of day (UTC) by which a night's table is
+    expected.
 
     Raises
     ------
     ContractError
-        If PROMOTION or LIFTLOOP_UPDATES is none of these.
+        If PROMOTION, LIFTLOOP_UPDATES or LIFTLOOP_DEADLINE is none of these.
     """
     home = Path(os.environ.get("LIFTLOOP_HOME") or REPOSITORY / ".liftloop").resolve()
     promotion = os.environ.get("PROMOTION") or _read_promotion(home / PROMOTION_FILE)
@@ -153,6 +156,9 @@ def read_settings() -> Settings:
     updates = os.environ.get("LIFTLOOP_UPDATES", UPDATES[0])
     if updates not in UPDATES:
         raise ContractError(f"LIFTLOOP_UPDATES={updates}: write {' or '.join(UPDATES)}")
+    deadline = os.environ.get("LIFTLOOP_DEADLINE", "06:00")
+    if not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", deadline):
+        raise ContractError(f"LIFTLOOP_DEADLINE={deadline}: write a time of day (UTC) as 06:00")
     embedded = f"sqlite:///{home / 'mlflow' / 'mlflow.db'}"
     return Settings(
         home=home,
@@ -162,9 +168,18 @@ def read_settings() -> Settings:
         is_multiprocess=os.environ.get("LIFTLOOP_EXECUTOR", "in_process") == "multiprocess",
         promotion=promotion,
         updates=updates,
+        deadline=deadline,
         has_world_model=os.environ.get("LIFTLOOP_WORLD_MODEL", "on") == "on",
         has_schedules_on=os.environ.get("LIFTLOOP_SCHEDULES", "off") == "on",
     )
+
+
+def read_channels() -> tuple[str, ...]:
+    """Return who is told of alerts: LIFTLOOP_ALERTS, URLs as apprise reads them, spaces between.
+
+    They carry passwords, so they are read where they are used and kept nowhere.
+    """
+    return tuple(os.environ.get("LIFTLOOP_ALERTS", "").split())
 
 
 def prepare_home(settings: Settings) -> None:

@@ -54,6 +54,7 @@ GROUPS = {
         "champion",
         "monitoring",
         "nightly_summary",
+        "alerts",
         "online_validation",
     },
 }

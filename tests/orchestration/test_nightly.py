@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 import urllib.request
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import polars as pl
@@ -232,10 +232,19 @@ def test_a_night_goes_on_without_bad_rows_and_keeps_consent_limits_rules_and_pac
 def test_a_night_without_a_delivery_fails_clearly(home_copy):
     (home_copy / "source").write_text("landing")
     printed = run_liftloop(
-        home_copy, "nightly", "--source", "landing", "--date", str(THIRD), expect=1
+        home_copy,
+        *("nightly", "--source", "landing", "--date", str(THIRD)),
+        expect=1,
+        LIFTLOOP_ALERTS="json://127.0.0.1:9/secret",
     )
     assert "no events were delivered for 2026-03-04" in printed
     assert not _lake(home_copy).has("assignment_table", THIRD)
+    # Nobody answers at the channel: it is kept, and said without the address.
+    told = _lake(home_copy).read("alerts", datetime.now(UTC).date())
+    assert told["kind"].to_list() == ["failure"]
+    assert f"nightly {THIRD} failed" in told["text"][0]
+    assert "an alert (failure) could not be sent" in printed
+    assert "secret" not in printed
 
 
 def test_another_source_in_the_same_folder_is_refused(home_copy):
