@@ -277,7 +277,7 @@ def score_candidates(
 
 
 class _Projector:
-    """Candidates less what the base says of them, never written out."""
+    """Candidates less what the base says of them, not written out where they are sparse."""
 
     def __init__(self, trial: Trial, candidates: Matrix, base: np.ndarray) -> None:
         weight = trial.propensity * (1 - trial.propensity)
@@ -285,9 +285,6 @@ class _Projector:
         self._basis = np.linalg.qr(root * base)[0] / root  # (n, k), orthonormal by the weights
         self._columns = sparse.csc_array(candidates)
         self._columns.sort_indices()
-        # A decision a cluster and no zeros to leave out: sums are products of matrices.
-        is_plain = isinstance(candidates, np.ndarray) and len(trial.starts) == trial.n_decisions
-        self._dense = np.asarray(candidates, dtype=float) if is_plain else None
         self._cluster = trial.cluster
         self._starts = trial.starts
         self._said = self._columns.T @ (weight[:, None] * self._basis)  # (m, k)
@@ -295,6 +292,10 @@ class _Projector:
         self._left = whole - (self._said**2).sum(axis=1)
         self._is_free = self._left > _FREE * whole
         self._total = weight.sum()
+        # A decision a cluster and no zeros to leave out: it is written out after all, and sums are
+        # products of matrices.
+        is_plain = isinstance(candidates, np.ndarray) and len(trial.starts) == trial.n_decisions
+        self._plain = candidates - self._basis @ self._said.T if is_plain else None
 
     def measure(self, products: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return |sum z~ (A - e) r| / sum w z~^2, and the root of the mean of w z~^2, (m,) each."""
@@ -304,24 +305,17 @@ class _Projector:
 
     def studentise(self, drawn: np.ndarray) -> np.ndarray:
         """Return statistics, shape (m, B), of (A - e) r, shape (n, B)."""
-        said = self._said
-        total, square, cross, sums, both = (
-            self._sum_clusters(drawn) if self._dense is None else self._sum_rows(self._dense, drawn)
-        )
-        total -= said @ sums
-        square -= 2 * np.einsum("mk,kmb->mb", said, cross)
-        square += np.einsum("mk,ml,klb->mb", said, said, both, optimize=True)
+        if self._plain is None:
+            total, square = self._sum_clusters(drawn)
+        else:
+            total, square = self._plain.T @ drawn, (self._plain**2).T @ drawn**2
         with np.errstate(divide="ignore", invalid="ignore"):
             scores = total / np.sqrt(np.maximum(square, 0))
         return np.where(self._is_free[:, None] & np.isfinite(scores), scores, 0.0)
 
-    def _sum_clusters(self, drawn: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Return a draw's sums: of columns and of their squares by cluster, (m, B) each.
-
-        And of columns times the base's by cluster, (k, m, B), of the base's, (k, B), and of their
-        products, (k, k, B).
-        """
-        columns = self._columns
+    def _sum_clusters(self, drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return sums over clusters, and of the clusters' squares, shape (m, B) each."""
+        said, columns = self._said, self._columns
         shape = (columns.shape[1], drawn.shape[1])
         total, square = np.zeros((2, *shape))
         cross = np.zeros((self._basis.shape[1], *shape))
@@ -339,13 +333,8 @@ class _Projector:
             square,
             cross,
         )
+        total -= said @ by_cluster.sum(axis=1)
         both = np.einsum("kcb,lcb->klb", by_cluster, by_cluster, optimize=True)
-        return total, square, cross, by_cluster.sum(axis=1), both
-
-    def _sum_rows(self, dense: np.ndarray, drawn: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Return the same where every row is a cluster."""
-        squared, basis = drawn**2, self._basis
-        cross = np.stack([(dense * each[:, None]).T @ squared for each in basis.T])
-        pairs = (basis[:, :, None] * basis[:, None, :]).reshape(len(basis), -1)
-        both = (pairs.T @ squared).reshape(basis.shape[1], basis.shape[1], -1)
-        return dense.T @ drawn, (dense**2).T @ squared, cross, basis.T @ drawn, both
+        square -= 2 * np.einsum("mk,kmb->mb", said, cross)
+        square += np.einsum("mk,ml,klb->mb", said, said, both, optimize=True)
+        return total, square
