@@ -79,21 +79,22 @@ def run_nightly(parsed: argparse.Namespace) -> int:
     night = parsed.date or find_open_night(settings) or _next_night(settings, source)
     if night > date.today():
         raise ContractError(f"night {night} has not begun yet")
-    with hold_home(settings, command=f"nightly for {night}"):
+    # Dagster's part is imported after landing, alerts before: landing may fail too.
+    from orchestration.alerts import tell_of_failure
+
+    with (
+        hold_home(settings, command=f"nightly for {night}"),
+        tell_of_failure(settings, f"nightly {night}"),
+    ):
         print(f"> Land: {parsed.source} source, night {night}", flush=True)
         source.land(night)
         # Jobs read the landing folder's first date, so they are imported after landing.
-        from orchestration.alerts import tell_failure
         from orchestration.night import run_night
 
         asked = begin_night(
             settings, night, is_reissue=parsed.reissue, has_export=parsed.export_csv
         )
-        try:
-            print("\n" + run_night(settings, asked))
-        except LiftloopError as error:
-            tell_failure(settings, f"nightly {night}", error)
-            raise
+        print("\n" + run_night(settings, asked))
         end_night(settings)
     print(
         f"\nDone in {time.monotonic() - started:.0f} s. Look at it: make ui{_home_hint(settings)}"
@@ -159,11 +160,14 @@ def run_interactors(parsed: argparse.Namespace) -> int:
             "registers_tree": parsed.candidate,
         }
         job = "tree_training" if parsed.candidate else "interactor_search"
-        _run_alone(settings, job, {"interactors": {"config": asked}})
         lake = Lake(root=str(settings.lake))
+        before = _read_record(lake)
+        _run_alone(settings, job, {"interactors": {"config": asked}})
         night = lake.dates("interactors")[-1]
         found = lake.read("interactors", night)
-        decided = _say_gate(settings, lake) if parsed.candidate else ""
+        record = _read_record(lake)
+        is_judged = record is not None and (before is None or not record.equals(before))
+        decided = _say_gate(settings, lake) if is_judged else ""
     print("\n".join(describe_interactors(found)))
     print(f"{settings.reports / f'interactors-{night}.html'} explains it")
     print(decided, end="")
@@ -357,6 +361,12 @@ def _run_for_gate(job: str, ops: Mapping[str, object]) -> None:
     with hold_home(settings, command=job):
         _run_alone(settings, job, ops)
         print(_say_gate(settings, Lake(root=str(settings.lake))), end="")
+
+
+def _read_record(lake: Lake) -> pl.DataFrame | None:
+    """Return the newest gate's record, None before the first."""
+    days = lake.dates("evaluation_record")
+    return lake.read("evaluation_record", days[-1]) if days else None
 
 
 def _say_gate(settings: Settings, lake: Lake) -> str:

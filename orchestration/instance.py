@@ -13,6 +13,7 @@ import dagster as dg
 from dagster import DagsterInstance
 from dagster._core.instance.ref import InstanceRef
 from dagster._core.storage.event_log import SqliteEventLogStorage
+from dagster._core.storage.runs import SqliteRunStorage
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._serdes import ConfigurableClassData
 from sqlalchemy import create_engine, event
@@ -47,7 +48,7 @@ def open_instance(home: Path) -> Iterator[dg.DagsterInstance]:
     storage = ref.storage_data
     if storage is not None and storage.class_name == DagsterSqliteStorage.__name__:
         kept = {"module": __name__, "class": SteadyStorage.__name__}
-        config = {"base_dir": str(storage.config_dict["base_dir"])}
+        config = {"base_dir": storage.config_dict["base_dir"]}
         ref = InstanceRef.from_dir(
             str(home), overrides={"storage": {"custom": {**kept, "config": config}}}
         )
@@ -67,10 +68,7 @@ class SteadyEvents(SqliteEventLogStorage):
     def _connect(self, shard: str) -> Iterator[Connection]:
         with self._db_lock:
             if shard not in self._engines:
-                engine = create_engine(
-                    self.conn_string_for_shard(shard), connect_args={"timeout": _BUSY_SECONDS}
-                )
-                event.listen(engine, "connect", _relax)
+                engine = _open_file(self.conn_string_for_shard(shard))
                 self._initdb(engine)
                 self._engines[shard] = engine
             with self._engines[shard].connect() as connection, connection.begin():
@@ -89,12 +87,33 @@ class SteadyEvents(SqliteEventLogStorage):
             engine.dispose()
 
 
+class SteadyRuns(SqliteRunStorage):
+    """Dagster's runs, in the same file, through one engine."""
+
+    _engine: Engine | None = None
+
+    @contextmanager
+    def connect(self) -> Iterator[Connection]:
+        """Yield a connection in a transaction."""
+        if self._engine is None:
+            self._engine = _open_file(self._conn_string)
+        with self._engine.connect() as connection, connection.begin():
+            yield connection
+
+    def dispose(self) -> None:
+        """Close the file."""
+        super().dispose()
+        if self._engine is not None:
+            self._engine.dispose()
+
+
 class SteadyStorage(DagsterSqliteStorage):
-    """Dagster's SQLite storage with ``SteadyEvents``."""
+    """Dagster's SQLite storage with ``SteadyEvents`` and ``SteadyRuns``; schedules are as usual."""
 
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
         super().__init__(base_dir, inst_data)
         self._event_log_storage = SteadyEvents(f"{base_dir}/history/runs/")
+        self._run_storage = SteadyRuns.from_local(f"{base_dir}/history/")
 
     @classmethod
     def from_config_value(
@@ -102,6 +121,13 @@ class SteadyStorage(DagsterSqliteStorage):
     ) -> "SteadyStorage":
         """Return it as the instance asks for it."""
         return cls.from_local(inst_data=inst_data, **config_value)
+
+
+def _open_file(address: str) -> Engine:
+    """Return an engine whose connections stay open and whose commits don't wait for the disk."""
+    engine = create_engine(address, connect_args={"timeout": _BUSY_SECONDS})
+    event.listen(engine, "connect", _relax)
+    return engine
 
 
 def _relax(connection: object, _: ConnectionPoolEntry) -> None:

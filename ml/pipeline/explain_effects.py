@@ -89,6 +89,7 @@ def explain_effects(
     programme: Programme,
     settings: InteractorSettings,
     encoder: str = "bag",
+    belief_version: str | None = None,
     is_randomised: bool = True,
     is_sufficient: bool = False,
     n_halves: int = 0,
@@ -112,6 +113,8 @@ def explain_effects(
         Shares of customers, codes, search.
     encoder
         What represents customers: one of ``ml.interactors.encoders.ENCODERS``, or belief.
+    belief_version
+        Of the world model then; None: the newest.
     is_randomised, is_sufficient, n_halves
         As of ``read_interactors``.
     progress
@@ -142,7 +145,9 @@ def explain_effects(
     taught, why_not = None, ""
     try:
         if encoder == BELIEF_ENCODER:
-            taught = _teach_by_beliefs(contexts, roles == TEACHING, settings, progress)
+            taught = _teach_by_beliefs(
+                contexts, belief_version, roles == TEACHING, settings, progress
+            )
         else:
             teachers = contexts.frame.filter(pl.Series(roles == TEACHING))
             taught = _teach_by_histories(
@@ -242,14 +247,17 @@ def _teach_by_histories(
 
 def _teach_by_beliefs(
     contexts: Contexts,
+    version: str | None,
     teaches: np.ndarray,
     settings: InteractorSettings,
     progress: Callable[[str], None],
 ) -> Taught:
-    """Learn codes of the newest world model's beliefs; write the decisions' codes."""
+    """Learn codes of a world model's beliefs; write the decisions' codes."""
     if not contexts.beliefs:
         raise SupportError("no decision carries a belief: a world model is trained first")
-    version = max(contexts.beliefs, key=int)
+    version = version or max(contexts.beliefs, key=int)
+    if version not in contexts.beliefs:
+        raise SupportError(f"no decision carries a belief of world model {version}")
     means = contexts.beliefs[version].means[teaches]
     is_known = ~np.isnan(means).any(axis=1)
     if not is_known.any():

@@ -90,10 +90,11 @@ class InteractorReader:
 
     def narrow(self, names: Sequence[str]) -> "InteractorReader":
         """Return what reads the named interactors, and nothing that they don't need."""
+        attributes = self.attributes.take(names)
         if self.codes is None or not set(names) & set(self.codes.names):
-            return InteractorReader(self.attributes)
+            return InteractorReader(attributes)
         codes = self.codes.take([name for name in self.codes.names if name in names])
-        return replace(self, codes=codes)
+        return replace(self, attributes=attributes, codes=codes)
 
     def read(self, contexts: Contexts, names: Sequence[str]) -> np.ndarray:
         """Return the named interactors, shape (n, s)."""

@@ -3,6 +3,7 @@
 import numpy as np
 
 from ml.core.actions import ActionSet
+from ml.core.errors import ContractError
 from ml.core.logged import LoggedDecisions
 from ml.interactors.policy_tree import PolicyTree
 from ml.pipeline.find_interactors import choose_options
@@ -64,21 +65,36 @@ def predict_by_tree(
     interactors: np.ndarray,
     actions: ActionSet,
     ratios: tuple[np.ndarray, np.ndarray],
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return value and cost effects, shape (n, K) each, currency per decision.
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return value and cost effects, currency per decision, and what was measured: (n, K) each.
+
+    What was not measured in a leaf brings nothing there.
 
     Parameters
     ----------
     tree
-        Its options are the kinds of the actions.
+        Its options are kinds of actions, by name.
     interactors : shape (n, s)
         What it asks of.
     actions
         The action set.
     ratios
         Of ``measure_actions``.
+
+    Raises
+    ------
+    ContractError
+        If the tree was grown without one of the kinds.
     """
-    _, kind = choose_options(actions)
+    names, kind = choose_options(actions)
+    lacking = [name for name in names if name not in tree.options]
+    if lacking:
+        raise ContractError(
+            f"the tree knows no offers of the kind {lacking}: grow it anew (make interactors "
+            "CANDIDATE=1)"
+        )
+    column = np.array([tree.options.index(name) for name in names])[kind]
     leaves = tree.find_leaves(interactors)
-    value, cost = tree.value_effect[leaves][:, kind], tree.cost_effect[leaves][:, kind]
-    return value * ratios[0], cost * ratios[1]
+    value, cost = tree.value_effect[leaves][:, column], tree.cost_effect[leaves][:, column]
+    is_known = ~np.isnan(value)
+    return np.nan_to_num(value) * ratios[0], cost * ratios[1], is_known

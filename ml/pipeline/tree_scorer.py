@@ -4,13 +4,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ml.allocation.depths import order_by_depth
 from ml.core.actions import ActionSet
 from ml.core.contexts import Contexts
 from ml.core.errors import ContractError, SupportError
 from ml.core.programme import Programme
+from ml.interactors.encoders import TEXT_ENCODERS, TEXT_PACKAGES
 from ml.interactors.policy_tree import PolicyTree
 from ml.pipeline.learn import limit_offers, set_up_policy
-from ml.pipeline.policies import TREE, BudgetedPolicy, Scores, UpliftScorer
+from ml.pipeline.policies import TREE, BudgetedPolicy, Scorer, Scores, UpliftScorer
 from ml.pipeline.representation import InteractorReader
 from ml.pipeline.snapshots import Snapshot
 from ml.pipeline.tree_policy import measure_actions, predict_by_tree
@@ -21,7 +23,8 @@ from ml.uplift.heads import Effects
 class TreeScorer:
     """Net value per customer and action by the leaf that the customer's interactors lead to.
 
-    What offers bring after the learning horizon, guardrails and pruning are ``uplift``'s. The tree
+    What offers bring after the learning horizon, guardrails and pruning are ``uplift``'s; caution
+    isn't asked of leaves, which were measured on customers who chose none of them. The tree
     knows kinds of offers; ``value_ratio`` and ``cost_ratio``, shape (K,), say how much of its
     kind's effect each action has (``measure_actions``).
     """
@@ -55,13 +58,13 @@ class TreeScorer:
     def score(self, contexts: Contexts) -> Scores:
         """Score by what was measured in the leaf, less its cost there."""
         asked = self.reader.read(contexts, self.tree.names)
-        value, cost = predict_by_tree(
+        value, cost, is_known = predict_by_tree(
             self.tree, asked, self.actions, (self.value_ratio, self.cost_ratio)
         )
-        nothing = np.zeros_like(value)
-        effects = Effects(
-            np.zeros(len(value)), value, cost, nothing, nothing, np.ones(value.shape, dtype=bool)
-        )
+        depths, nothing = self.uplift.guardrails.depths, np.zeros_like(value)
+        value = order_by_depth(value, depths, is_known)
+        cost = order_by_depth(cost, depths, is_known)
+        effects = Effects(np.zeros(len(value)), value, cost, nothing, nothing, is_known)
         whole = value + self.uplift.later_effect
         return self.uplift.weigh_pairs(contexts, effects, whole=whole, bound=whole)
 
@@ -97,19 +100,16 @@ def fit_tree_policy(
     Raises
     ------
     ContractError
-        If the base has no heads, or another action set than the log.
+        If the base has no heads, or offers that the tree doesn't know.
     SupportError
-        If tree and heads need beliefs of different world models.
+        If the tree asks nothing, or tree and heads need beliefs of different world models.
     """
     uplift, logged = base.scorer.uplift, snapshot.training
     if uplift is None:
         raise ContractError(f"a {base.kind} policy has no heads to stand on: run weekly_training")
-    if logged.logging_policy.shape[1] != base.actions.n_actions:
-        raise ContractError(
-            "the catalogue's actions are not those that the heads were fitted on: run "
-            "weekly_training"
-        )
     asked = tree.keep_asked()
+    if not asked.names:
+        raise SupportError("the tree asks nothing: one rule for everybody needs no tree")
     own = reader.narrow(asked.names)
     if own.belief_version and uplift.belief_version not in (None, own.belief_version):
         raise SupportError(
@@ -120,3 +120,9 @@ def fit_tree_policy(
     scorer = limit_offers(TreeScorer(uplift, asked, own, base.actions, *ratios), snapshot)
     encoding = replace(programme, attributes=base.attributes)
     return set_up_policy(scorer, snapshot, programme=encoding, actions=base.actions)
+
+
+def list_requirements(scorer: Scorer) -> list[str]:
+    """Return the packages that a tree's representation needs beside torch."""
+    own = scorer.reader.representation if isinstance(scorer, TreeScorer) else None
+    return list(TEXT_PACKAGES) if own is not None and own.name in TEXT_ENCODERS else []

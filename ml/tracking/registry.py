@@ -248,6 +248,10 @@ def _list_requirements(policy: BudgetedPolicy) -> list[str]:
     names = ["lightgbm", "numba", "numpy", "polars", "scipy"]
     if policy.kind in ("agent", TREE):
         names += ["safetensors", "torch"]
+    if policy.kind == TREE:
+        from ml.pipeline.tree_scorer import list_requirements
+
+        names += list_requirements(policy.scorer)
     # A build's local mark, such as +cpu, is of no package index.
     return [f"{name}=={version_of(name).partition('+')[0]}" for name in names]
 

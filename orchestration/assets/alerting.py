@@ -39,7 +39,7 @@ def alerts(
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": table.height,
-            "unsent": table["sent_at"].null_count(),
+            "unsent": int((table["told"].list.len() < len(channels)).sum()),
             "told": f"{len(channels)} channels" if channels else "nobody: set LIFTLOOP_ALERTS",
             "alerts": tabulate(table),
         }

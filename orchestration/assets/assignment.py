@@ -1,9 +1,9 @@
 """Decide: the nightly assignment table, sealed by its first emission.
 
-Reads: lake customer_features, action_catalogue and beliefs, the champion; where a period is paced,
-decisions and redemptions. Writes: lake assignment_table, holdout, night_budget, limit_usage,
-night_pace and budget_ledger, on request a CSV export. Tomorrow's ingestion takes the table as its
-log.
+Reads: lake customer_features, action_catalogue and beliefs, customer_tokens where a policy asks of
+histories, the champion; where a period is paced, decisions and redemptions. Writes: lake
+assignment_table, holdout, night_budget, limit_usage, night_pace and budget_ledger, on request a CSV
+export. Tomorrow's ingestion takes the table as its log.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ import dataframely as dy
 import polars as pl
 
 from ml.core.actions import ActionSet, read_actions
-from ml.core.contexts import join_beliefs
+from ml.core.contexts import HISTORY, join_beliefs
 from ml.core.errors import (
     ContractError,
     LiftloopError,
@@ -83,6 +83,7 @@ class AssignmentConfig(dg.Config):
             "assignment_table",
             deps=[
                 "customer_features",
+                "customer_tokens",
                 "action_catalogue",
                 "beliefs",
                 "champion",
@@ -141,7 +142,7 @@ def assignment(
                 f"night {night} can't be decided any more: {later[0]} was decided after it"
             )
         if not is_sealed:
-            _emit(context, lake, programme, mlflow, governance, night, revision=sealed + 1)
+            emit(context, lake, programme, mlflow, governance, night, revision=sealed + 1)
         else:
             context.log.info(
                 f"night {night} is sealed: its table stays as it is (REISSUE=1 to redo)"
@@ -194,7 +195,7 @@ def assignment(
         )
 
 
-def _emit(
+def emit(
     context: dg.AssetExecutionContext,
     lake: Lake,
     programme: ProgrammeFile,
@@ -227,11 +228,12 @@ def _emit(
         challenged = find_challenger_version(lake, registry, settings, until=night)
     if challenged is not None:
         try:
-            challenger = Challenger(registry.load(challenged).policy, challenged)
-        except PromotionError as error:
+            loaded = registry.load(challenged).policy
+            features = _show_histories(features, loaded, lake, night)
+            challenger = Challenger(loaded, challenged)
+        except (ContractError, PromotionError) as error:
             context.log.warning(f"no challenger tonight: {error}")
-    for deciding in (policy, challenger and challenger.policy):
-        features = _show_histories(features, deciding, lake, night)
+    features = _show_histories(features, policy, lake, night)
     decided = decide_night(
         features,
         policy=policy,
@@ -346,8 +348,9 @@ def _find_shadow(lake: Lake, registry: "PolicyRegistry") -> str | None:
 def _show_histories(
     features: pl.DataFrame, policy: object, lake: Lake, night: date
 ) -> pl.DataFrame:
-    """Return tonight's features with histories where a policy asks of them."""
-    if not (isinstance(policy, BudgetedPolicy) and policy.needs_histories):
+    """Return tonight's features with histories where a policy asks of them and they lack."""
+    asks = isinstance(policy, BudgetedPolicy) and policy.needs_histories
+    if not asks or HISTORY in features.columns:
         return features
     return join_histories(features, read_tokens(lake, until=night))
 

@@ -27,6 +27,7 @@ _JUDGED = [
     "recalibrated_policy",
     "agent_policy",
     "tree_policy",
+    "customer_tokens",
     "lifecycle_rule",
     "randomisation_checks",
 ]

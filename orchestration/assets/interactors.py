@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import polars as pl
 
-from ml.core.errors import LiftloopError, SupportError
+from ml.core.errors import LiftloopError
 from ml.core.schemas import Interactors
 from ml.pipeline.snapshots import take_snapshot
 from ml.pipeline.validate import count_sent
@@ -35,7 +35,9 @@ from orchestration.page import Panel
 from orchestration.resources import Mlflow, ProgrammeFile, Reports
 
 if TYPE_CHECKING:
+    from ml.interactors.policy_tree import PolicyTree
     from ml.pipeline.explain_effects import Explained
+    from ml.pipeline.representation import InteractorReader
 
 NEEDED = "the search for interactors needs torch: pip install -c constraints.txt '.[control]'"
 _UNITS = {"visits": "visits", "purchase": "purchases"}
@@ -107,10 +109,15 @@ def interactors(
     from ml.pipeline.explain_effects import explain_effects
     from ml.pipeline.find_interactors import InteractorSettings
     from ml.pipeline.representation import BELIEF_ENCODER
+    from ml.tracking.registry import PolicyRegistry
     from ml.tracking.runs import track_run
 
     night = newest_night(lake)
     has_beliefs = config.encoder == BELIEF_ENCODER
+    belief_version = None
+    if config.registers_tree:
+        # Heads that need beliefs need those of one world model: the tree asks of the same.
+        belief_version = find_base(PolicyRegistry(mlflow.tracking_uri))[1].policy.belief_version
     snapshot, actions = read_snapshot(lake, programme, night, has_beliefs=has_beliefs)
     settings, usual = programme.read(), InteractorSettings()
     own = replace(
@@ -128,6 +135,7 @@ def interactors(
         programme=settings,
         settings=own,
         encoder=config.encoder,
+        belief_version=belief_version,
         is_randomised=snapshot.fitted is None,
         is_sufficient=config.declares_sufficiency,
         n_halves=config.n_halves,
@@ -183,13 +191,17 @@ def interactors(
         },
         data_version=dg.DataVersion(receipt.sha256),
     )
-    if config.registers_tree:
-        yield _register_tree(context, found, lake, programme, mlflow)
+    tree = reading.tree
+    if config.registers_tree and tree is not None and tree.keep_asked().names:
+        yield _register_tree(context, tree, found.reader, lake, programme, mlflow)
+    elif config.registers_tree:
+        context.log.warning("nothing was found to ask of: no tree is offered to the gate")
 
 
 def _register_tree(
     context: dg.AssetExecutionContext,
-    found: "Explained",
+    tree: "PolicyTree",
+    reader: "InteractorReader",
     lake: Lake,
     programme: ProgrammeFile,
     mlflow: Mlflow,
@@ -199,9 +211,7 @@ def _register_tree(
     from ml.tracking.registry import PolicyRegistry
     from ml.tracking.runs import track_run
 
-    tree = found.reading.tree
-    if tree is None:
-        raise SupportError("nothing was found, so there is no tree to offer to the gate")
+    asked = tree.keep_asked().names
     registry = PolicyRegistry(mlflow.tracking_uri)
     _, base = find_base(registry)
     training_date, settings = find_training_date(lake), programme.read()
@@ -210,12 +220,12 @@ def _register_tree(
             lake,
             training_date,
             has_beliefs=True,
-            has_histories=found.reader.narrow(tree.keep_asked().names).needs_histories,
+            has_histories=reader.narrow(asked).needs_histories,
         ),
         programme=replace(settings, attributes=base.policy.attributes),
         actions=base.policy.actions,
     )
-    candidate = fit_tree_policy(snapshot, base.policy, tree, found.reader, programme=settings)
+    candidate = fit_tree_policy(snapshot, base.policy, tree, reader, programme=settings)
     tags = {
         # Of the heads that it stands on.
         "training_date": base.tags["training_date"],
@@ -237,7 +247,7 @@ def _register_tree(
         metadata={
             "candidate": registered.version,
             "stands_on": base.version,
-            "asks_of": ", ".join(tree.keep_asked().names),
+            "asks_of": ", ".join(asked),
             "mlflow_run": run.run_id,
             "sent": tabulate(count_sent(snapshot.evaluation, {"tree": candidate})),
         },

@@ -13,8 +13,15 @@ import pytest
 
 from ml.core.errors import ContractError
 from ml.core.schemas import ChampionChange, Monitoring, NightPace, Promotion
-from orchestration.alerts import TABLE, Alert, find_alerts, find_late_table, tell
-from orchestration.lake import Lake
+from orchestration.alerts import (
+    TABLE,
+    Alert,
+    find_alerts,
+    find_late_table,
+    tell,
+    tell_of_failure,
+)
+from orchestration.lake import Lake, write_parquet
 from orchestration.resources import ProgrammeFile
 from orchestration.sensors import failed_runs, late_table
 from orchestration.settings import read_settings
@@ -137,7 +144,7 @@ def test_each_is_told_once_whatever_runs_again(lake):
     assert [(each["title"], each["message"]) for each in posted] == [
         ("bakery: drift", "one signal alarms")
     ]
-    assert lake.read(TABLE, NIGHT)["sent_at"].null_count() == 0
+    assert lake.read(TABLE, NIGHT)["told"].list.len().to_list() == [1]
     assert table.is_empty()
     assert said == []
 
@@ -147,23 +154,56 @@ def test_a_channel_that_does_not_answer_holds_nothing_up_and_is_tried_again(lake
     with listen(status=500) as (url, posted):
         table = tell(lake, NIGHT, [alert], [url], programme="bakery", say=said.append)
     assert len(posted) >= 1
-    assert table["sent_at"].null_count() == 1
+    assert table["told"].to_list() == [[]]
     assert said == ["an alert (drift) could not be sent: it is tried again"]
+    # Days later it answers; an address that nobody knows keeps no other from being told, once.
     with listen() as (url, posted):
-        told = tell(lake, NIGHT, [], [url, "nonsense"], programme="bakery", say=said.append)
-        # Who is known was told; the address that isn't keeps it open.
-        assert len(posted) == 1
-        assert told["sent_at"].null_count() == 1
-        told = tell(lake, NIGHT, [], [url], programme="bakery", say=said.append)
-    assert told["sent_at"].null_count() == 0
+        for days in (1, 2, 3):
+            later = NIGHT + timedelta(days=days)
+            tell(lake, later, [], [url, "nonsense"], programme="bakery", say=said.append)
+    assert len(posted) == 1
+    assert lake.read(TABLE, NIGHT)["told"].list.len().to_list() == [1]
+    assert len(said) == 4
+    with listen() as (url, posted):
+        tell(lake, NIGHT + timedelta(days=8), [], [url], programme="bakery", say=said.append)
+    # Older than a week is no news.
+    assert posted == []
     # Addresses carry passwords.
     printed = capfd.readouterr()
     assert "secret-path" not in printed.out + printed.err + " ".join(said)
 
 
+def test_two_words_for_the_same_thing_are_one_alert(lake):
+    twice = [Alert("drift", "x", "first"), Alert("drift", "x", "second")]
+    table = tell(lake, NIGHT, twice, [], programme="p", say=pytest.fail)
+    assert table["text"].to_list() == ["first"]
+
+
+def test_a_proven_candidate_waits_and_old_news_is_none(lake):
+    row = {"candidate_version": "3", "champion_version": "2", "is_promoted": False}
+    lake.write(
+        pl.DataFrame([{**row, "reason": "waits for make approve"}]),
+        "promotions",
+        NIGHT,
+        schema=Promotion,
+    )
+    write_parquet(pl.DataFrame({"is_passed": [True]}), lake.path("evaluation_record", NIGHT))
+    assert [each.kind for each in find_alerts(lake, NIGHT)] == ["awaits_approval"]
+    assert find_alerts(lake, NIGHT + timedelta(days=8)) == []
+
+
+def test_an_error_goes_on_though_nobody_can_be_told(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("LIFTLOOP_HOME", str(tmp_path))
+    settings = read_settings()
+    with pytest.raises(OSError, match="disk full"), tell_of_failure(settings, "nightly"):
+        raise OSError("disk full")
+    # There is no programme to name.
+    assert "nobody could be told" in capsys.readouterr().out
+
+
 def test_without_channels_alerts_are_kept(lake):
     table = tell(lake, NIGHT, [Alert("drift", "x", "y")], [], programme="p", say=pytest.fail)
-    assert table["sent_at"].to_list() == [None]
+    assert table["told"].to_list() == [[]]
 
 
 def test_mail_is_a_channel(lake):

@@ -39,8 +39,13 @@ def test_the_write_ahead_log_stays_between_events_and_is_gone_after(home):
         shard = home / "history" / "runs" / f"{_run(instance)}.db"
         # Without a connection that stays, each event copies it into the database and removes it.
         assert shard.with_name(shard.name + "-wal").stat().st_size > 0
-        with instance.event_log_storage.run_connection(shard.stem) as connection:
-            assert connection.execute(text("PRAGMA synchronous")).scalar() == 1
+        for opened in (
+            instance.event_log_storage.run_connection(shard.stem),
+            instance.event_log_storage.index_connection(),
+            instance.run_storage.connect(),
+        ):
+            with opened as connection:
+                assert connection.execute(text("PRAGMA synchronous")).scalar() == 1
     assert not list(home.rglob("*-wal"))
     # Nothing of it outlives the command.
     with dg.DagsterInstance.from_config(str(home)) as instance:
@@ -58,8 +63,8 @@ def test_engines_are_used_again(home, monkeypatch):
     with open_instance(home) as instance:
         first, second = _run(instance), _run(instance)
         assert len(instance.all_logs(first)) == len(instance.all_logs(second)) > 5
-    # One for each run's file and one for the index.
-    assert len(made) == 3
+    # One for each run's file, one for the index and one for the runs.
+    assert len(made) == 4
 
 
 def test_another_storage_is_left_as_it_is(home, tmp_path_factory):

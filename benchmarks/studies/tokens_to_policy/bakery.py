@@ -284,7 +284,7 @@ def _value_tree(
             value_effects(value, cost, log, per_decision=programme.budget_per_decision),
         )
         for name, value, cost in (
-            ("tree", *by_tree),
+            ("tree", *by_tree[:2]),
             ("heads", effects.value_effect, effects.cost_effect),
             ("oracle", log.value_effect, log.cost_effect),
         )

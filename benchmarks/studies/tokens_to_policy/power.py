@@ -15,8 +15,8 @@ SIZES = (1_000, 5_000, 10_000)
 DRIVERS = {0, 1}
 _ALPHA = 0.05
 PER_BATCH = 5
-_WHOLE_BATCHES = 2
-"""Forests, and searches that add correlate after correlate, take most of the time: some batches."""
+_BATCHES_WITHOUT_RELEVANCE, _FOREST_BATCHES, _FOREST_SIZE = 2, 1, 5_000
+"""A forest on 5,000 decisions takes a minute, twenty times a search: some batches."""
 
 
 def run_power(
@@ -41,10 +41,10 @@ def run_power(
         world, n, seed, way, and intersection over union, precision, recall, and how many.
     """
     seeds = range(n_seeds * batch, n_seeds * (batch + 1))
-    return pl.concat([_search_one(seed, n, m, is_older, batch < _WHOLE_BATCHES) for seed in seeds])
+    return pl.concat([_search_one(seed, n, m, is_older, batch) for seed in seeds])
 
 
-def _search_one(seed: int, n: int, m: int, is_older: bool, is_whole: bool) -> pl.DataFrame:
+def _search_one(seed: int, n: int, m: int, is_older: bool, batch: int) -> pl.DataFrame:
     """Search one trial by every way, where asked for by those too that take longest."""
     trial, candidates = make_leaky(seed, n=n, m=m, is_older=is_older)
     relevant = search_interactors(trial, candidates, settings=SearchSettings(seed=seed))
@@ -56,11 +56,12 @@ def _search_one(seed: int, n: int, m: int, is_older: bool, is_whole: bool) -> pl
         "marginal, Bonferroni": np.flatnonzero(p_value <= _ALPHA / m).tolist(),
         "marginal, BH": _select_by_rate(p_value),
     }
-    if is_whole:
+    if batch < _BATCHES_WITHOUT_RELEVANCE:
         anything = SearchSettings(seed=seed, relevance=0.0)
         found["ours, relevance 0"] = search_interactors(
             trial, candidates, settings=anything
         ).selected
+    if batch < _FOREST_BATCHES and n <= _FOREST_SIZE:
         found["causal forest, first two"] = _rank_by_forest(trial, candidates, seed)
     rows = []
     for way, each in found.items():
@@ -90,7 +91,7 @@ def _select_by_rate(p_value: np.ndarray) -> list[int]:
 
 def _rank_by_forest(trial: Trial, candidates: np.ndarray, seed: int) -> list[int]:
     """Return the two candidates that a causal forest splits by most, told that there are two."""
-    forest = CausalForest(n_estimators=200, max_depth=6, random_state=seed, n_jobs=1)
+    forest = CausalForest(n_estimators=100, max_depth=6, random_state=seed, n_jobs=1)
     forest.fit(candidates, trial.offered.astype(float), trial.outcome)
     return np.argsort(-forest.feature_importances_)[: len(DRIVERS)].tolist()
 

@@ -75,10 +75,15 @@ def test_the_newest_tokens_are_looked_at_and_unknown_ones_left_out():
     tokens, decisions = make_tokens(), make_decisions()
     vocabulary = ("purchase:i1", "read:i2")
     histories = read_histories(tokens, decisions, vocabulary=vocabulary, most_tokens=3)
-    assert histories.count().sum(axis=1).max() == 3
-    whole = read_histories(tokens, decisions, vocabulary=vocabulary)
-    assert (histories.after == whole.after).all()
-    assert (histories.first >= whole.first).all()
+    for row, decision in enumerate(decisions.iter_rows(named=True)):
+        before = tokens.with_columns((pl.col("kind") + ":" + pl.col("item")).alias("token")).filter(
+            (pl.col("customer_id") == decision["customer_id"])
+            & (pl.col("available_at") < decision["decided_at"])
+        )
+        newest = before.sort("available_at", "token").tail(3)["token"].to_list()
+        own = histories.token[histories.first[row] : histories.after[row]]
+        assert [vocabulary[each] for each in own] == [each for each in newest if each in vocabulary]
+    assert histories.count().sum() > 20
 
 
 def test_a_history_reads_as_text_and_presence_is_whether_not_how_often():
@@ -132,3 +137,26 @@ def test_tonights_decisions_know_what_was_known_before_the_day():
         known = tokens.filter(customer_id=customer).filter(pl.col("available_at") < midnight)
         assert len(history) == min(known.height, 256)
     assert joined["history"].list.len().min() == 0
+
+
+def test_the_newest_tokens_count_rare_ones_too_however_they_are_read():
+    """A customer with 50 tokens of the vocabulary, then 300 of none."""
+    old = [START + timedelta(minutes=each) for each in range(50)]
+    new = [START + timedelta(days=1, minutes=each) for each in range(240)]
+    tokens = pl.DataFrame(
+        {
+            "customer_id": ["c"] * 290,
+            "kind": ["read"] * 290,
+            "item": ["known"] * 50 + [f"rare_{each}" for each in range(240)],
+            "available_at": old + new,
+        }
+    )
+    decided = pl.DataFrame({"customer_id": ["c"], "decided_at": [START + timedelta(days=9)]})
+    vocabulary = ("read:known",)
+    searched = read_histories(tokens, decided, vocabulary=vocabulary).count().toarray()
+    joined = join_histories(decided, tokens)
+    assert searched.tolist() == [[16]]
+    assert (read_lists(joined["history"], vocabulary).count().toarray() == searched).all()
+    # From pandas a column without any value arrives as text.
+    nobody = read_lists(pl.Series([None, None], dtype=pl.String), vocabulary)
+    assert nobody.count().toarray().sum() == 0

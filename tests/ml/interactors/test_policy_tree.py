@@ -107,4 +107,6 @@ def test_who_could_not_get_an_offer_says_nothing_of_where_to_split():
     )
     unknown = leaves.filter(option="coupon")
     assert unknown["value_effect"].null_count() == unknown.height > 0
-    assert (tree.value_effect == 0).all()
+    assert (tree.value_effect[:, 0] == 0).all()
+    assert np.isnan(tree.value_effect[:, 1]).all()
+    np.testing.assert_array_equal(read_tree(write_tree(tree)).value_effect, tree.value_effect)

@@ -118,7 +118,9 @@ def test_the_tree_asks_of_what_was_found_and_knows_which_coupon_pays(log, explai
     assert set(leaves["option"]) == {"no offer", "ad", "coupon 2", "coupon 5"}
     logged, selected = log[0], list(explained.findings.selected)
     asked = explained.candidates.matrix[:, selected].toarray()
-    value, cost = predict_by_tree(tree, asked, ACTIONS, measure_actions(logged, ACTIONS))
+    ratios = measure_actions(logged, ACTIONS)
+    value, cost, is_known = predict_by_tree(tree, asked, ACTIONS, ratios)
+    assert is_known[:, 0].all()
     small = ACTIONS.action_ids.index("email_coupon_2")
     is_reader = explained.candidates.matrix[:, [explained.candidates.names.index("read:recipes")]]
     is_reader = is_reader.toarray()[:, 0] > 0

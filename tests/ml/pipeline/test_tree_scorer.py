@@ -21,7 +21,7 @@ from ml.pipeline.learn import fit_candidate, fit_lifecycle_rule
 from ml.pipeline.policy_files import load_policy, save_policy
 from ml.pipeline.recalibrate import recalibrate_policy
 from ml.pipeline.snapshots import take_snapshot
-from ml.pipeline.tree_scorer import TreeScorer, fit_tree_policy
+from ml.pipeline.tree_scorer import TreeScorer, fit_tree_policy, list_requirements
 from ml.pipeline.validate import evaluate_candidate
 
 SMALL = ACTIONS.action_ids.index("email_coupon_2")
@@ -151,6 +151,35 @@ def test_it_decides_a_night_within_the_budget_and_refuses_rows_without_histories
         decide_night(features.drop(HISTORY), **options)
 
 
+def test_what_was_not_measured_in_a_leaf_is_not_sent_there(snapshot, tree):
+    scorer, contexts = tree.scorer, snapshot.evaluation.contexts
+    kind = scorer.tree.options.index("coupon 2")
+    value = scorer.tree.value_effect.copy()
+    leaf = scorer.tree.find_leaves(scorer.reader.read(contexts, scorer.tree.names))
+    value[leaf[0], kind] = np.nan
+    # Though it would bring much later.
+    later = replace(scorer.uplift, later_effect=np.full(ACTIONS.n_actions, 50.0))
+    unknown = replace(scorer, tree=replace(scorer.tree, value_effect=value), uplift=later)
+    allowed = unknown.score(contexts).allowed[:, SMALL]
+    assert not allowed[leaf == leaf[0]].any()
+    assert allowed[leaf != leaf[0]].any()
+
+
+def test_it_reads_what_it_asks_of_and_nothing_else(snapshot, explained, tree):
+    assert tree.scorer.reader.attributes.names == ("age",)
+    assert len(explained.reader.attributes.names) > 5
+    contexts = snapshot.evaluation.contexts
+    age = contexts.feature_names.index("age")
+    only = replace(
+        contexts,
+        feature_names=("age",),
+        context=contexts.context[:, [age]],
+    )
+    names = tree.scorer.tree.names
+    assert (tree.scorer.reader.read(only, names) == tree.scorer.reader.read(contexts, names)).all()
+    assert list_requirements(tree.scorer) == []
+
+
 def test_files_give_the_same_tree_back(snapshot, tree, tmp_path):
     first = save_policy(tree, tmp_path / "a")
     back = load_policy(tmp_path / "a")
@@ -162,13 +191,32 @@ def test_files_give_the_same_tree_back(snapshot, tree, tmp_path):
     assert not list(tmp_path.rglob("*.pkl"))
 
 
-def test_a_tree_needs_heads_of_the_same_actions_and_is_not_recalibrated(
+def test_a_tree_needs_heads_and_to_know_all_offers_and_is_not_recalibrated(
     snapshot, base, explained, tree
 ):
     found = (explained.reading.tree, explained.reader)
     rule = fit_lifecycle_rule(snapshot, programme=PROGRAMME, actions=ACTIONS)
     with pytest.raises(ContractError, match="no heads to stand on"):
         fit_tree_policy(snapshot, rule, *found, programme=PROGRAMME)
+    grown = found[0]
+    # Columns go by name: options in another order mean the same.
+    turned = replace(
+        grown,
+        options=grown.options[::-1],
+        value_effect=grown.value_effect[:, ::-1],
+        cost_effect=grown.cost_effect[:, ::-1],
+    )
+    again = fit_tree_policy(snapshot, base, turned, found[1], programme=PROGRAMME)
+    contexts = snapshot.evaluation.contexts
+    assert (again.probabilities(contexts) == tree.probabilities(contexts)).all()
+    renamed = replace(grown, options=("no offer", "coupon 7", *grown.options[2:]))
+    with pytest.raises(ContractError, match="knows no offers of the kind"):
+        fit_tree_policy(snapshot, base, renamed, found[1], programme=PROGRAMME)
+    nothing = np.full(len(grown.feature), -1)
+    with pytest.raises(SupportError, match="asks nothing"):
+        fit_tree_policy(
+            snapshot, base, replace(grown, feature=nothing), found[1], programme=PROGRAMME
+        )
     with pytest.raises(ContractError, match="grown anew, not recalibrated"):
         recalibrate_policy(tree, snapshot, programme=PROGRAMME)
 
