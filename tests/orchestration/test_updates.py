@@ -97,6 +97,18 @@ def test_a_rule_that_decides_again_is_not_recalibrated(home, causes):
     assert _due(home, 8) == TRAINING
 
 
+def test_a_tree_is_trained_anew_not_recalibrated(home):
+    _alarm(home, TRAINED + timedelta(days=7))
+    decided = pl.DataFrame({"policy_version": ["2"], "policy_kind": ["tree"]})
+    write_parquet(decided, home.path("night_budget", TRAINED + timedelta(days=7)))
+    assert _due(home, 8) == TRAINING
+    # Another champion has taken its place since.
+    _change_champion(home, ["first", "promoted"], on=TRAINED - timedelta(days=14))
+    other = pl.DataFrame({"policy_version": ["7"], "policy_kind": ["tree"]})
+    write_parquet(other, home.path("night_budget", TRAINED + timedelta(days=7)))
+    assert _due(home, 8) == RECALIBRATION
+
+
 def test_alarms_of_the_champion_before_are_not_the_new_ones(home):
     _alarm(home, TRAINED)
     assert _due(home, 8) is None
