@@ -11,7 +11,13 @@ from ml.core.errors import SupportError
 from ml.core.logged import LoggedDecisions
 from ml.core.programme import Programme
 from ml.core.schemas import Interactors
-from ml.interactors.policy_tree import PolicyTree, TreeSettings, grow_tree
+from ml.interactors.policy_tree import (
+    LEAST_CUSTOMERS,
+    OptionScores,
+    PolicyTree,
+    TreeSettings,
+    grow_tree,
+)
 from ml.interactors.randomisation import Trial, fit_by_cluster
 from ml.interactors.reading import (
     GROUPS,
@@ -158,15 +164,14 @@ def read_interactors(
     tree, leaves = None, None
     if selected:
         scores, rows = score_options(logged, candidates, actions)
+        is_growing = roles[rows] != MEASURING
         tree, leaves = grow_tree(
             scores,
             candidates.matrix[rows][:, selected].toarray(),
             tuple(candidates.names[each] for each in selected),
-            is_growing=roles[rows] != MEASURING,
+            is_growing=is_growing,
             is_log=candidates.is_log[selected],
-            settings=TreeSettings(
-                least_decisions=max(_FEWEST_IN_LEAF, len(rows) // _LEAVES_PER_LOG)
-            ),
+            settings=TreeSettings(least_decisions=size_leaves(scores, is_growing)),
         )
     return Reading(
         Interactors.validate(pl.concat(groups).select(Interactors.create_empty().columns)),
@@ -177,6 +182,24 @@ def read_interactors(
         leaves,
         outcome,
     )
+
+
+def size_leaves(scores: OptionScores, is_growing: np.ndarray) -> int:
+    """Return the least decisions of a leaf among those that grow a tree.
+
+    Those that measure must tell of the usual offer in a leaf: twice as many as an effect needs.
+
+    Parameters
+    ----------
+    scores
+        n decisions.
+    is_growing : shape (n,), bool
+        Decisions that choose the questions; the others measure.
+    """
+    usual = float(np.median(scores.propensity[:, 1:].mean(axis=0)))
+    per_measured = is_growing.sum() / max((~is_growing).sum(), 1)
+    told = 2 * LEAST_CUSTOMERS / max(usual, 1e-9) * per_measured
+    return max(_FEWEST_IN_LEAF, len(is_growing) // _LEAVES_PER_LOG, round(min(told, len(is_growing))))
 
 
 def _cut(

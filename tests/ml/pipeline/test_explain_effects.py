@@ -13,6 +13,7 @@ from scipy import sparse
 from ml.core.errors import ContractError, SupportError
 from ml.core.schemas import Interactors
 from ml.interactors.codes import CodeSettings
+from ml.interactors.policy_tree import OptionScores
 from ml.interactors.search import SearchSettings
 from ml.pipeline.candidates import (
     fit_attributes,
@@ -30,6 +31,7 @@ from ml.pipeline.find_interactors import (
     make_trial,
     split_roles,
 )
+from ml.pipeline.read_interactors import size_leaves
 from ml.pipeline.snapshots import take_snapshot
 from ml.pipeline.tree_policy import measure_actions, predict_by_tree
 from ml.plots.drawing import render_png
@@ -130,6 +132,22 @@ def test_the_tree_asks_of_what_was_found_and_knows_which_coupon_pays(log, explai
     assert (cost[:, 0] == 0).all()
     assert cost[:, small].mean() == pytest.approx(0.3, abs=0.05)
     render_png(plot_tree(tree, leaves, currency="EUR"))
+
+
+def test_leaves_are_as_large_as_measuring_them_needs():
+    """Of 4,000 decisions a quarter measures; two offers are drawn with .1 each."""
+    n = 4_000
+    propensity = np.tile([0.8, 0.1, 0.1], (n, 1))
+    zeros = np.zeros(n)
+    scores = OptionScores(("none", "a", "b"), zeros, propensity, zeros, zeros, np.arange(n))
+    is_growing = np.arange(n) % 4 > 0
+    # 1,000 of the measuring decisions hold 100 with an offer: three times as many grow.
+    assert size_leaves(scores, is_growing) == 3_000
+    # Where offers are frequent and the log is long, a 150th of it.
+    often = replace(scores, propensity=np.tile([0.2, 0.4, 0.4], (n, 1)))
+    assert size_leaves(often, is_growing) == 750
+    long = often.take(np.tile(np.arange(n), 100))
+    assert size_leaves(long, np.tile(is_growing, 100)) == 400_000 // 150
 
 
 def test_customers_teach_or_are_searched_or_measure(log):
