@@ -198,8 +198,8 @@ def size_leaves(scores: OptionScores, is_growing: np.ndarray) -> int:
     """
     usual = float(np.median(scores.propensity[:, 1:].mean(axis=0)))
     per_measured = is_growing.sum() / max((~is_growing).sum(), 1)
-    told = 2 * LEAST_CUSTOMERS / max(usual, 1e-9) * per_measured
-    return max(_FEWEST_IN_LEAF, len(is_growing) // _LEAVES_PER_LOG, round(min(told, len(is_growing))))
+    n, told = len(is_growing), 2 * LEAST_CUSTOMERS / max(usual, 1e-9) * per_measured
+    return max(_FEWEST_IN_LEAF, n // _LEAVES_PER_LOG, round(min(told, n)))
 
 
 def _cut(
