@@ -157,7 +157,6 @@ def run_interactors(parsed: argparse.Namespace) -> int:
             "n_halves": parsed.halves,
             "declares_sufficiency": parsed.declare_sufficiency,
             "encoder": parsed.encoder,
-            "registers_tree": parsed.candidate,
         }
         job = "tree_training" if parsed.candidate else "interactor_search"
         lake = Lake(root=str(settings.lake))

@@ -13,7 +13,7 @@ from orchestration.assets.evaluation import champion, policy_evaluation
 from orchestration.assets.features import marts, warehouse_models
 from orchestration.assets.groups import group_values
 from orchestration.assets.ingestion import ingestion
-from orchestration.assets.interactors import interactors
+from orchestration.assets.interactors import interactors, tree_policy
 from orchestration.assets.learning_settings import learning_settings
 from orchestration.assets.media_mix import media_mix
 from orchestration.assets.monitoring import monitoring, nightly_summary
@@ -71,6 +71,7 @@ defs = dg.Definitions(
         action_plan,
         learning_settings,
         interactors,
+        tree_policy,
         media_mix,
         # decide
         assignment,

@@ -163,13 +163,12 @@ tree_training = dg.define_asset_job(
         "champion",
     ),
     description="Search what effects depend on; promote a tree of it if it's proven.",
-    config={"ops": {"interactors": {"config": {"registers_tree": True}}}},
     executor_def=EXECUTOR,
 )
 
 interactor_search = dg.define_asset_job(
     "interactor_search",
-    selection=dg.AssetSelection.assets("interactors", "tree_policy"),
+    selection=dg.AssetSelection.assets("interactors"),
     description="Search what offers' effects depend on; measure it, draw a policy tree.",
     executor_def=EXECUTOR,
 )

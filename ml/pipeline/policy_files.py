@@ -179,14 +179,11 @@ def _load_agent(described: dict[str, Any], uplift: UpliftScorer, folder: Path) -
 def _save_tree(scorer: Scorer, folder: Path) -> dict[str, Any]:
     """Write a tree and what reads its interactors; return the rest as JSON takes it."""
     # As above: codes need torch.
-    from ml.interactors.policy_tree import write_tree
-    from ml.pipeline.representation import save_reader
-    from ml.pipeline.tree_scorer import TreeScorer
+    from ml.pipeline.tree_scorer import TreeScorer, save_tree
 
     if not isinstance(scorer, TreeScorer):
         raise ContractError("only trees of ml.pipeline can be saved")
-    save_reader(scorer.reader, folder)
-    (folder / "tree.json").write_text(write_tree(scorer.tree))
+    save_tree(scorer.tree, scorer.reader, folder)
     return {
         "value_ratio": scorer.value_ratio.tolist(),
         "cost_ratio": scorer.cost_ratio.tolist(),
@@ -197,14 +194,11 @@ def _load_tree(
     described: dict[str, Any], uplift: UpliftScorer, actions: ActionSet, folder: Path
 ) -> Scorer:
     """Read what ``_save_tree`` wrote."""
-    from ml.interactors.policy_tree import read_tree
-    from ml.pipeline.representation import load_reader
-    from ml.pipeline.tree_scorer import TreeScorer
+    from ml.pipeline.tree_scorer import TreeScorer, load_tree
 
     return TreeScorer(
         uplift,
-        read_tree((folder / "tree.json").read_text()),
-        load_reader(folder),
+        *load_tree(folder),
         actions,
         np.array(described["value_ratio"]),
         np.array(described["cost_ratio"]),

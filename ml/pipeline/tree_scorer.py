@@ -1,6 +1,7 @@
 """Decide: a policy tree's policy, whose offers are worth what was measured in each leaf."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -10,10 +11,10 @@ from ml.core.contexts import Contexts
 from ml.core.errors import ContractError, SupportError
 from ml.core.programme import Programme
 from ml.interactors.encoders import TEXT_ENCODERS, TEXT_PACKAGES
-from ml.interactors.policy_tree import PolicyTree
+from ml.interactors.policy_tree import PolicyTree, read_tree, write_tree
 from ml.pipeline.learn import limit_offers, set_up_policy
 from ml.pipeline.policies import TREE, BudgetedPolicy, Scorer, Scores, UpliftScorer
-from ml.pipeline.representation import InteractorReader
+from ml.pipeline.representation import InteractorReader, load_reader, save_reader
 from ml.pipeline.snapshots import Snapshot
 from ml.pipeline.tree_policy import measure_actions, predict_by_tree
 from ml.uplift.heads import Effects
@@ -120,6 +121,17 @@ def fit_tree_policy(
     scorer = limit_offers(TreeScorer(uplift, asked, own, base.actions, *ratios), snapshot)
     encoding = replace(programme, attributes=base.attributes)
     return set_up_policy(scorer, snapshot, programme=encoding, actions=base.actions)
+
+
+def save_tree(tree: PolicyTree, reader: InteractorReader, folder: Path) -> None:
+    """Write a tree and what reads its interactors: JSON and safetensors, no pickle."""
+    save_reader(reader, folder)
+    (folder / "tree.json").write_text(write_tree(tree))
+
+
+def load_tree(folder: Path) -> tuple[PolicyTree, InteractorReader]:
+    """Read what ``save_tree`` wrote."""
+    return read_tree((folder / "tree.json").read_text()), load_reader(folder)
 
 
 def list_requirements(scorer: Scorer) -> list[str]:

@@ -12,6 +12,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from ml.core.errors import TrackingError
+from ml.core.hashing import hash_folder
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,11 @@ class TrackedRun:
     def log_text(self, text: str, name: str) -> None:
         """Log a text artifact."""
         mlflow.log_text(text, name)
+
+    def log_folder(self, folder: Path, name: str) -> None:
+        """Log a folder's files, and their hash as a tag: ``fetch_folder`` finds them by it."""
+        mlflow.log_artifacts(str(folder), name)
+        mlflow.set_tag(f"{name}_hash", hash_folder(folder))
 
 
 @contextmanager
@@ -74,6 +80,47 @@ def _open_experiment(tracking_uri: str, experiment: str) -> None:
         with suppress(MlflowException):
             mlflow.create_experiment(experiment, artifact_location=f"{Path(path).parent}/artifacts")
     mlflow.set_experiment(experiment)
+
+
+def fetch_folder(
+    tracking_uri: str, tags: Mapping[str, str], *, name: str, scratch: Path
+) -> Path | None:
+    """Download the files that ``log_folder`` logged in the newest run with some tags.
+
+    Parameters
+    ----------
+    tracking_uri
+        SQLite file or server.
+    tags
+        Of the run.
+    name
+        Of the folder.
+    scratch
+        Where to put it.
+
+    Returns
+    -------
+    Path
+        Of the folder, None if no such run logged one.
+
+    Raises
+    ------
+    TrackingError
+        If its hash is not the one that was logged.
+    """
+    client = MlflowClient(tracking_uri=tracking_uri)
+    wanted = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
+    experiments = [each.experiment_id for each in client.search_experiments()]
+    found = client.search_runs(
+        experiments, wanted, max_results=1, order_by=["attributes.start_time DESC"]
+    )
+    logged = found[0].data.tags.get(f"{name}_hash") if found else None
+    if logged is None:
+        return None
+    folder = Path(client.download_artifacts(found[0].info.run_id, name, str(scratch)))
+    if hash_folder(folder) != logged:
+        raise TrackingError(f"the files of {name} in MLflow were changed since: make them anew")
+    return folder
 
 
 def end_lost_runs(tracking_uri: str, *, is_running: Callable[[str], bool]) -> int:

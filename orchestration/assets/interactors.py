@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import date
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -35,9 +36,7 @@ from orchestration.page import Panel
 from orchestration.resources import Mlflow, ProgrammeFile, Reports
 
 if TYPE_CHECKING:
-    from ml.interactors.policy_tree import PolicyTree
     from ml.pipeline.explain_effects import Explained
-    from ml.pipeline.representation import InteractorReader
 
 NEEDED = "the search for interactors needs torch: pip install -c constraints.txt '.[control]'"
 _UNITS = {"visits": "visits", "purchase": "purchases"}
@@ -50,12 +49,10 @@ class InteractorConfig(dg.Config):
     effect's root mean square that a driver must move it by; ``n_draws`` of the offers; ``n_steps``
     of each training of codes; ``n_halves`` for stability; ``declares_sufficiency``: candidates
     measure all that modifies the effect, which nobody but you can know; ``encoder`` of histories
-    (bag, phrases, text, sequence), or belief; ``registers_tree``: the tree is the gate's next
-    candidate.
+    (bag, phrases, text, sequence), or belief.
     """
 
     encoder: str = "bag"
-    registers_tree: bool = False
     family: str = ""
     relevance: float = 0.2
     n_draws: int = 199
@@ -64,34 +61,17 @@ class InteractorConfig(dg.Config):
     declares_sufficiency: bool = False
 
 
-_READ = [
-    "logged_decisions",
-    "realised_outcomes",
-    "customer_features",
-    "customer_tokens",
-    "training_beliefs",
-]
-
-
-@dg.multi_asset(
-    specs=[
-        dg.AssetSpec(
-            "interactors",
-            deps=_READ,
-            description=explain(Interactors),
-            group_name="learn",
-            kinds={"pytorch", "mlflow", "parquet"},
-        ),
-        dg.AssetSpec(
-            "tree_policy",
-            deps=[*_READ, "uplift_heads"],
-            description="The policy tree as a candidate for the gate, where that was asked for.",
-            group_name="learn",
-            kinds={"mlflow"},
-            skippable=True,
-        ),
+@dg.asset(
+    deps=[
+        "logged_decisions",
+        "realised_outcomes",
+        "customer_features",
+        "customer_tokens",
+        "training_beliefs",
     ],
-    pool="mlflow_registry",
+    description=explain(Interactors),
+    group_name="learn",
+    kinds={"pytorch", "mlflow", "parquet"},
 )
 def interactors(
     context: dg.AssetExecutionContext,
@@ -100,24 +80,23 @@ def interactors(
     programme: ProgrammeFile,
     mlflow: Mlflow,
     reports: Reports,
-) -> Iterator[dg.MaterializeResult]:
-    """Search what effects depend on, among attributes and codes; measure, draw, offer the tree."""
+) -> dg.MaterializeResult:
+    """Search what effects depend on, among attributes and codes of histories; measure and draw."""
     if find_spec("torch") is None:
         raise LiftloopError(NEEDED)
-    from ml.interactors.policy_tree import write_tree
     from ml.interactors.search import SearchSettings
     from ml.pipeline.explain_effects import explain_effects
     from ml.pipeline.find_interactors import InteractorSettings
     from ml.pipeline.representation import BELIEF_ENCODER
+    from ml.pipeline.tree_scorer import save_tree
     from ml.tracking.registry import PolicyRegistry
     from ml.tracking.runs import track_run
 
     night = newest_night(lake)
     has_beliefs = config.encoder == BELIEF_ENCODER
-    belief_version = None
-    if config.registers_tree:
-        # Heads that need beliefs need those of one world model: the tree asks of the same.
-        belief_version = find_base(PolicyRegistry(mlflow.tracking_uri))[1].policy.belief_version
+    # A tree stands on the champion's heads: where these need beliefs, it asks of the same.
+    champion = PolicyRegistry(mlflow.tracking_uri).load_champion()
+    belief_version = champion.policy.belief_version if champion is not None else None
     snapshot, actions = read_snapshot(lake, programme, night, has_beliefs=has_beliefs)
     settings, usual = programme.read(), InteractorSettings()
     own = replace(
@@ -175,11 +154,13 @@ def interactors(
         run.log_params({**config.model_dump(), "n_searched": found.n_searched})
         run.log_text(page, "interactors.html")
         if reading.tree is not None:
-            run.log_text(write_tree(reading.tree), "tree.json")
+            with TemporaryDirectory() as scratch:
+                reader = found.reader.narrow(reading.tree.names)
+                save_tree(reading.tree, reader, Path(scratch))
+                run.log_folder(Path(scratch), "tree")
         for name, figure in figures.items():
             run.log_figure(figure, f"{name}.png")
-    yield dg.MaterializeResult(
-        asset_key="interactors",
+    return dg.MaterializeResult(
         metadata={
             "mlflow_run": run.run_id,
             "page": dg.MetadataValue.path(file),
@@ -191,26 +172,37 @@ def interactors(
         },
         data_version=dg.DataVersion(receipt.sha256),
     )
-    tree = reading.tree
-    if config.registers_tree and tree is not None and tree.keep_asked().names:
-        yield _register_tree(context, tree, found.reader, lake, programme, mlflow)
-    elif config.registers_tree:
-        context.log.warning("nothing was found to ask of: no tree is offered to the gate")
 
 
-def _register_tree(
-    context: dg.AssetExecutionContext,
-    tree: "PolicyTree",
-    reader: "InteractorReader",
-    lake: Lake,
-    programme: ProgrammeFile,
-    mlflow: Mlflow,
-) -> dg.MaterializeResult:
-    """Make the tree the candidate."""
-    from ml.pipeline.tree_scorer import fit_tree_policy
+@dg.asset(
+    deps=["interactors", "uplift_heads", "randomisation_checks", "training_beliefs"],
+    description="The policy tree of the run's search as a candidate for the gate.",
+    group_name="learn",
+    kinds={"mlflow"},
+    pool="mlflow_registry",
+    output_required=False,
+)
+def tree_policy(
+    context: dg.AssetExecutionContext, lake: Lake, programme: ProgrammeFile, mlflow: Mlflow
+) -> Iterator[dg.MaterializeResult]:
+    """Make the tree that this run's search grew the candidate; none if it found nothing to ask."""
+    if find_spec("torch") is None:
+        raise LiftloopError(NEEDED)
+    from ml.pipeline.tree_scorer import fit_tree_policy, load_tree
     from ml.tracking.registry import PolicyRegistry
-    from ml.tracking.runs import track_run
+    from ml.tracking.runs import fetch_folder, track_run
 
+    tree, reader = None, None
+    # A run that is taken up where it failed goes on with the search of the first.
+    for run_id in (context.run_id, context.run.root_run_id):
+        searched = {"dagster/run_id": run_id or "", "dagster/asset": "interactors"}
+        with TemporaryDirectory() as scratch:
+            folder = fetch_folder(mlflow.tracking_uri, searched, name="tree", scratch=Path(scratch))
+            if folder is not None and tree is None:
+                tree, reader = load_tree(folder)
+    if tree is None or reader is None or not tree.keep_asked().names:
+        context.log.warning("nothing was found to ask of: no tree is offered to the gate")
+        return
     asked = tree.keep_asked().names
     registry = PolicyRegistry(mlflow.tracking_uri)
     _, base = find_base(registry)
@@ -242,8 +234,7 @@ def _register_tree(
         run.log_params(tags)
         registered = registry.register(candidate, programme=settings, tags=tags)
     registry.mark_candidate(registered.version)
-    return dg.MaterializeResult(
-        asset_key="tree_policy",
+    yield dg.MaterializeResult(
         metadata={
             "candidate": registered.version,
             "stands_on": base.version,

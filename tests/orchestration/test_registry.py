@@ -10,12 +10,12 @@ from known_log import ACTIONS, PROGRAMME, make_rows
 from mlflow import MlflowClient
 
 from ml.core.contexts import build_contexts
-from ml.core.errors import PromotionError, WarehouseError
+from ml.core.errors import PromotionError, TrackingError, WarehouseError
 from ml.core.schemas import CustomerFeatures
 from ml.pipeline.learn import fit_candidate, fit_lifecycle_rule
 from ml.pipeline.snapshots import take_snapshot
 from ml.tracking.registry import CHAMPION, PREVIOUS, PolicyRegistry
-from ml.tracking.runs import end_lost_runs, track_run
+from ml.tracking.runs import end_lost_runs, fetch_folder, track_run
 from orchestration.resources import Warehouse
 from orchestration.run_jobs import clear_lost_runs
 
@@ -183,3 +183,27 @@ def _nothing():
 @dg.job
 def _tiny_job():
     _nothing()
+
+
+def test_a_runs_folder_is_fetched_by_its_tags_and_verified(tmp_path):
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    wanted = {"dagster/run_id": "7", "dagster/asset": "interactors"}
+    other = {**wanted, "dagster/run_id": "8"}
+    for text, tags in (("old", wanted), ("new", wanted), ("other", other)):
+        folder = tmp_path / text
+        folder.mkdir()
+        (folder / "tree.json").write_text(text)
+        with track_run(uri, experiment="test", name=text, tags=tags) as run:
+            run.log_folder(folder, "tree")
+        if text == "new":
+            newest = run.run_id
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    found = fetch_folder(uri, wanted, name="tree", scratch=scratch)
+    assert (found / "tree.json").read_text() == "new"
+    assert fetch_folder(uri, {**wanted, "dagster/asset": "x"}, name="tree", scratch=scratch) is None
+    assert fetch_folder(uri, wanted, name="reader", scratch=scratch) is None
+    (changed,) = (tmp_path / "artifacts").glob(f"{newest}/artifacts/tree/tree.json")
+    changed.write_text("changed")
+    with pytest.raises(TrackingError, match="were changed since"):
+        fetch_folder(uri, wanted, name="tree", scratch=scratch)
