@@ -159,6 +159,7 @@ def tell_of_failure(settings: Settings, what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        # Whatever it is, somebody hears of it, and it goes on.
         try:
             _tell_failure(settings, what, error)
         except Exception as other:

@@ -193,5 +193,18 @@ def find_base(registry: "PolicyRegistry") -> "tuple[RegisteredPolicy, Registered
     return champion, registry.load(version)
 
 
+def tag_candidate(
+    base: "RegisteredPolicy", training_date: date, *, data_hash: str
+) -> dict[str, str]:
+    """Return the tags of a policy that stands on another's heads."""
+    return {
+        # Prices and effects are those that the heads were fitted on.
+        "training_date": base.tags["training_date"],
+        "trained_as_of": str(training_date),
+        "data_hash": data_hash,
+        "stands_on": base.version,
+    }
+
+
 def _read_date(text: str | None) -> date | None:
     return None if text is None else date.fromisoformat(text)

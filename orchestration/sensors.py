@@ -16,16 +16,17 @@ from orchestration.settings import read_channels, read_settings
 from orchestration.updates import find_due
 
 _QUIET_SECONDS = 120
+_STATUS = (
+    dg.DefaultSensorStatus.RUNNING
+    if read_settings().has_schedules_on
+    else dg.DefaultSensorStatus.STOPPED
+)
 
 
 @dg.sensor(
     job=nightly,
     minimum_interval_seconds=60,
-    default_status=(
-        dg.DefaultSensorStatus.RUNNING
-        if read_settings().has_schedules_on
-        else dg.DefaultSensorStatus.STOPPED
-    ),
+    default_status=_STATUS,
 )
 def landing_files(
     context: dg.SensorEvaluationContext, landing: Landing, lake: Lake
@@ -84,11 +85,7 @@ def update_rule(
 
 @dg.sensor(
     minimum_interval_seconds=300,
-    default_status=(
-        dg.DefaultSensorStatus.RUNNING
-        if read_settings().has_schedules_on
-        else dg.DefaultSensorStatus.STOPPED
-    ),
+    default_status=_STATUS,
 )
 def late_table(
     context: dg.SensorEvaluationContext, lake: Lake, programme: ProgrammeFile
@@ -104,11 +101,7 @@ def late_table(
 
 @dg.run_failure_sensor(
     monitor_all_code_locations=True,
-    default_status=(
-        dg.DefaultSensorStatus.RUNNING
-        if read_settings().has_schedules_on
-        else dg.DefaultSensorStatus.STOPPED
-    ),
+    default_status=_STATUS,
 )
 def failed_runs(context: dg.RunFailureSensorContext, lake: Lake, programme: ProgrammeFile) -> None:
     """Tell of every failed run, by name: its error stands in Dagster."""

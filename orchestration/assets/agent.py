@@ -19,7 +19,7 @@ from ml.pipeline.validate import CANDIDATE, CHAMPION, NO_OFFER, SingleAction, co
 from ml.plots.control import plot_journeys, plot_training
 from orchestration.assets.embedding import embed_figure, tabulate
 from orchestration.assets.snapshots import SNAPSHOT, find_training_date, read_matured
-from orchestration.champions import find_base
+from orchestration.champions import find_base, tag_candidate
 from orchestration.lake import Lake
 from orchestration.resources import Mlflow, ProgrammeFile
 
@@ -98,13 +98,7 @@ def agent_policy(
         "training": plot_training(pl.DataFrame(curve)),
         "journeys": plot_journeys(journeys, currency=settings.currency),
     }
-    tags = {
-        # Prices and effects are those that its heads were fitted on.
-        "training_date": base.tags["training_date"],
-        "trained_as_of": str(training_date),
-        "data_hash": snapshot.data_hash,
-        "stands_on": base.version,
-    }
+    tags = tag_candidate(base, training_date, data_hash=snapshot.data_hash)
     with track_run(
         mlflow.tracking_uri,
         experiment=mlflow.experiment,

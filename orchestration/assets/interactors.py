@@ -28,7 +28,7 @@ from orchestration.assets.snapshots import (
     read_snapshot,
     read_tokens,
 )
-from orchestration.champions import find_base
+from orchestration.champions import find_base, tag_candidate
 from orchestration.files import write_text
 from orchestration.interactor_page import render_interactors
 from orchestration.lake import Lake, describe
@@ -218,13 +218,7 @@ def tree_policy(
         actions=base.policy.actions,
     )
     candidate = fit_tree_policy(snapshot, base.policy, tree, reader, programme=settings)
-    tags = {
-        # Of the heads that it stands on.
-        "training_date": base.tags["training_date"],
-        "trained_as_of": str(training_date),
-        "data_hash": snapshot.data_hash,
-        "stands_on": base.version,
-    }
+    tags = tag_candidate(base, training_date, data_hash=snapshot.data_hash)
     with track_run(
         mlflow.tracking_uri,
         experiment=mlflow.experiment,
