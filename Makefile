@@ -36,7 +36,7 @@ export NUMBA_CACHE_DIR ?= $(abspath $(VENV))/compiled
 LIFTLOOP := LIFTLOOP_HOME=$(abspath $(HOME_DIR)) OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m orchestration.commands
 
 .DEFAULT_GOAL := help
-.PHONY: help install nightly approve recalibrate agent interactors media-mix rollback freeze unfreeze validate restore erase plan-exploration world loop study-gate study-drift study-forward study-pacing study-deciding study-effects study-three-in-one study-media-mix study-agentic-marketing study-tokens-to-policy bench test test-slow check fix ui clean
+.PHONY: help install nightly approve recalibrate agent interactors media-mix rollback freeze unfreeze validate restore erase plan-exploration world loop study-gate study-drift study-forward study-pacing study-deciding study-effects study-three-in-one study-media-mix study-agentic-marketing study-tokens-to-policy bench test test-slow check docs audit fix ui clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -149,6 +149,14 @@ check: $(STAMP) ## Lint, types, import directions, SQL: what CI runs
 	@$(BIN)/lint-imports
 	@$(BIN)/sqlfluff lint --disable-progress-bar dbt_project/models dbt_project/tests
 
+docs: $(STAMP) ## Build the documentation into site/
+	@$(BIN)/mkdocs build --strict --quiet
+	@echo "site/index.html: documentation"
+
+audit: $(STAMP) ## Ask PyPI whether a locked package has a known vulnerability (needs the network)
+	@test -x .venv/audit/bin/pip-audit || { $(PYTHON) -m venv .venv/audit && .venv/audit/bin/pip install --quiet pip-audit==2.10.1; }
+	@.venv/audit/bin/pip-audit --strict --requirement constraints.txt --no-deps --disable-pip
+
 fix: $(STAMP) ## Mend what the linters can mend
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
@@ -157,4 +165,4 @@ ui: $(STAMP) ## Open Dagster on localhost:3000 and MLflow on localhost:5000 (HOM
 	@LIFTLOOP_HOME=$(abspath $(HOME_DIR)) $(BIN)/python -W ignore -m orchestration.ui
 
 clean: ## Remove the state folders; .venv stays
-	rm -rf .liftloop .liftloop-*
+	rm -rf .liftloop .liftloop-* site

@@ -1,10 +1,12 @@
 """What has to be made good before a night: deliveries not yet ingested, partitions that are gone.
 
-Reads: landing, lake. Writes: nothing; its answers are ranges of nights to run.
+Reads: landing, lake. Writes: nothing but that a lost warehouse's nights are unbuilt; its answers
+are ranges of nights to run.
 """
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import date, timedelta
 
 from ml.contract.tables import CONTRACT
@@ -29,6 +31,49 @@ BUILT = (
     "built_nights",
 )
 """Lake tables that every built night has, made from the raw ones; the last is written last."""
+
+
+@dataclass(frozen=True)
+class CatchUp:
+    """A range of nights to run before the next one, and why."""
+
+    job: str
+    first: date
+    last: date
+    causes: list[str]
+
+
+def plan_catch_up(settings: Settings, *, before: date) -> list[CatchUp]:
+    """Return what has to run before a night is decided.
+
+    Parameters
+    ----------
+    settings
+        The state folder.
+    before
+        The night to be decided.
+
+    Returns
+    -------
+    list
+        At most a rebuild of ingested nights that lost their build, then a history of nights that
+        were never ingested or not as they are delivered now.
+    """
+    missing, causes = find_missing_nights(settings, before=before)
+    # Nights that are ingested again are built by that.
+    is_lost = not settings.warehouse.exists()
+    if is_lost:
+        forget_builds(settings)
+    unbuilt = find_unbuilt_nights(settings, before=missing[0] if missing else before)
+    plan = []
+    if unbuilt:
+        why = "the warehouse is gone" if is_lost else f"the build of {unbuilt[0]} had not ended"
+        reason = f"{why}: built anew from the lake"
+        plan.append(CatchUp("rebuild", unbuilt[0], unbuilt[-1], [reason]))
+    if missing:
+        reasons = [f"{cause}: ingested again from {missing[0]} on" for cause in causes]
+        plan.append(CatchUp("history", missing[0], missing[-1], reasons))
+    return plan
 
 
 def link_chain(lake: Lake, night: date, previous: str) -> str:

@@ -38,11 +38,13 @@ from orchestration.jobs import (
     weekly_training,
 )
 from orchestration.progress import progress_logger
+from orchestration.purging import purge
 from orchestration.resources import build_resources
 from orchestration.rollback import rollback
 from orchestration.schedules import (
     media_mix_schedule,
     nightly_schedule,
+    purge_schedule,
     settings_search_schedule,
     weekly_training_schedule,
 )
@@ -97,12 +99,14 @@ defs = dg.Definitions(
         media_mix_fit,
         promotion,
         rollback,
+        purge,
     ],
     schedules=[
         nightly_schedule,
         weekly_training_schedule,
         media_mix_schedule,
         settings_search_schedule,
+        purge_schedule,
     ],
     sensors=[landing_files, update_rule, late_table, failed_runs],
     resources=build_resources(settings),

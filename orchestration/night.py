@@ -11,7 +11,7 @@ import dagster as dg
 from ml.core.errors import LiftloopError
 from ml.pipeline.updates import TRAINING
 from orchestration.begun import BegunNight
-from orchestration.catch_up import find_missing_nights, find_unbuilt_nights, forget_builds
+from orchestration.catch_up import plan_catch_up
 from orchestration.instance import open_instance
 from orchestration.lake import Lake
 from orchestration.run_jobs import clear_lost_runs, run_job
@@ -89,20 +89,10 @@ def clear_up(instance: dg.DagsterInstance, settings: Settings) -> None:
 
 def _catch_up(instance: dg.DagsterInstance, settings: Settings, *, before: date) -> None:
     """Build what is gone from the warehouse, ingest what is missing or changed before a night."""
-    missing, causes = find_missing_nights(settings, before=before)
-    # Nights that are ingested again are built by that.
-    is_lost = not settings.warehouse.exists()
-    if is_lost:
-        forget_builds(settings)
-    unbuilt = find_unbuilt_nights(settings, before=missing[0] if missing else before)
-    if unbuilt:
-        why = "the warehouse is gone" if is_lost else f"the build of {unbuilt[0]} had not ended"
-        print(f"  {why}: built anew from the lake")
-        run_job(instance, "rebuild", night=unbuilt[0], until=unbuilt[-1])
-    for cause in causes[:8]:
-        print(f"  {cause}: ingested again from {missing[0]} on")
-    if missing:
-        run_job(instance, "history", night=missing[0], until=missing[-1])
+    for due in plan_catch_up(settings, before=before):
+        for cause in due.causes[:8]:
+            print(f"  {cause}")
+        run_job(instance, due.job, night=due.first, until=due.last)
 
 
 def _train_if_due(

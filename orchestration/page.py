@@ -12,7 +12,9 @@ from ml.plots.drawing import render_png
 
 STYLE = """\
 body { font: 15px/1.45 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
-h1 { font-size: 1.4rem } h2 { font-size: 1.05rem; margin-top: 2rem }
+h1 { font-size: 1.4rem } h2 { font-size: 1.15rem; margin-top: 2.5rem }
+h3 { font-size: .95rem; font-weight: 600; margin: 1.4rem 0 .3rem }
+nav { display: flex; flex-wrap: wrap; gap: .3rem 1rem; font-size: .85rem; margin: 1rem 0 }
 pre { background: #f6f7f9; padding: 1rem; overflow-x: auto; font-size: .8rem }
 table { border-collapse: collapse; font-size: .85rem }
 td, th { padding: .15rem .8rem .15rem 0; text-align: left } td.number { text-align: right }
@@ -43,12 +45,27 @@ _TEMPLATE = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).f
 {% for line in standing %}
 <p>{{ line }}</p>
 {% endfor %}
-{% for panel in panels %}
-<h2>{{ panel.title }}</h2>
+<nav>
+{% for section in sections %}
+<a href="#{{ section.anchor }}">{{ section.title }}</a>
+{% endfor %}
+<a href="#signals">Signals</a> <a href="#words">In words</a>
+</nav>
+{% for section in sections %}
+<h2 id="{{ section.anchor }}">{{ section.title }}</h2>
+{% if section.note %}
+<p>{{ section.note }}</p>
+{% endif %}
+{% for panel in section.panels %}
+<h3>{{ panel.title }}</h3>
 <img alt="{{ panel.title }}" src="data:image/png;base64,{{ panel.image }}">
 {% endfor %}
-<h2>Signals</h2>
-<table>
+{% if section.link %}
+<p><a href="{{ section.link[0] }}">{{ section.link[1] }}</a></p>
+{% endif %}
+{% endfor %}
+<h2 id="signals">Signals</h2>
+<div><table>
 <tr><th>signal<th>of<th>statistic<th>limit<th>rows
 {% for row in alarms + calm %}
 <tr{% if row.is_alarm %} class="alarm"{% endif %}><td>{{ row.signal }}<td>{{ row.subject }}
@@ -56,8 +73,8 @@ _TEMPLATE = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).f
 <td class="number">{{ "%.3f" | format(row.limit) }}
 <td class="number">{{ "{:,}".format(row.n_rows) }}
 {% endfor %}
-</table>
-<h2>In words</h2>
+</table></div>
+<h2 id="words">In words</h2>
 <pre>{{ summary }}</pre>
 </html>
 """
@@ -77,13 +94,28 @@ class Panel:
         return base64.b64encode(render_png(self.figure)).decode()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """Figures on one question, a sentence before them and a link behind."""
+
+    title: str
+    panels: Sequence[Panel]
+    note: str = ""
+    link: tuple[str, str] | None = None
+
+    @property
+    def anchor(self) -> str:
+        """What the page's list of sections leads to."""
+        return self.title.lower().replace(" ", "-")
+
+
 def render_page(
     *,
     title: str,
     standing: Sequence[str],
     summary: str,
     signals: pl.DataFrame,
-    panels: Sequence[Panel],
+    sections: Sequence[Section],
 ) -> str:
     """Return the page.
 
@@ -97,7 +129,7 @@ def render_page(
         The night in words.
     signals
         Monitoring rows; alarms are shown first.
-    panels
+    sections
         Figures, embedded.
 
     Returns
@@ -114,5 +146,5 @@ def render_page(
         signals=rows,
         alarms=[row for row in rows if row["is_alarm"]],
         calm=[row for row in rows if not row["is_alarm"]],
-        panels=panels,
+        sections=sections,
     )

@@ -4,7 +4,7 @@ Reads and writes: the Dagster instance.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from datetime import date
 from pathlib import Path
@@ -15,8 +15,6 @@ from ml.core.errors import LiftloopError
 
 _PROCESS_TAG = "liftloop/process"
 _GPU_JOBS = ("world_model_training",)
-_RANGE_START = "dagster/asset_partition_range_start"
-_RANGE_END = "dagster/asset_partition_range_end"
 
 
 def run_job(
@@ -51,7 +49,7 @@ def run_job(
         from orchestration.definitions import defs
     tags = {_PROCESS_TAG: _identify_process(os.getpid())}
     if until is not None:
-        tags |= {_RANGE_START: str(night), _RANGE_END: str(until)}
+        tags |= tag_range(night, until)
     # Tools' own chatter goes to a file; the progress logger writes to the terminal itself.
     stages = Path(instance.root_directory) / "stages.log"
     with stages.open("a") as log, redirect_stdout(log), redirect_stderr(log):
@@ -64,6 +62,28 @@ def run_job(
         )
     if not result.success:
         raise LiftloopError(f"{name} failed (run {result.run_id}); the reason stands above")
+
+
+def tag_range(first: date | None, last: date) -> Mapping[str, str]:
+    """Return the tags that make one run of a range of nights."""
+    return {
+        "dagster/asset_partition_range_start": str(first),
+        "dagster/asset_partition_range_end": str(last),
+    }
+
+
+def find_running(instance: dg.DagsterInstance, *, jobs: Sequence[str]) -> str | None:
+    """Return a job of these of which a run waits or has begun, None without one."""
+    going = dg.RunsFilter(
+        statuses=[
+            dg.DagsterRunStatus.QUEUED,
+            dg.DagsterRunStatus.NOT_STARTED,
+            dg.DagsterRunStatus.STARTING,
+            dg.DagsterRunStatus.STARTED,
+            dg.DagsterRunStatus.CANCELING,
+        ]
+    )
+    return next((run.job_name for run in instance.get_runs(going) if run.job_name in jobs), None)
 
 
 def clear_lost_runs(instance: dg.DagsterInstance) -> list[str]:

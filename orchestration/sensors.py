@@ -9,9 +9,11 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 
 from orchestration.alerts import Alert, find_late_table, tell
-from orchestration.jobs import nightly, recalibration, weekly_training
+from orchestration.catch_up import plan_catch_up
+from orchestration.jobs import history, nightly, rebuild, recalibration, weekly_training
 from orchestration.lake import Lake
 from orchestration.resources import Landing, ProgrammeFile
+from orchestration.run_jobs import find_running, tag_range
 from orchestration.settings import read_channels, read_settings
 from orchestration.updates import find_due
 
@@ -24,14 +26,18 @@ _STATUS = (
 
 
 @dg.sensor(
-    job=nightly,
+    jobs=[nightly, history, rebuild],
     minimum_interval_seconds=60,
     default_status=_STATUS,
 )
 def landing_files(
     context: dg.SensorEvaluationContext, landing: Landing, lake: Lake
 ) -> Iterator[dg.RunRequest | dg.SkipReason]:
-    """Start the next undecided night once its events have lain still for two minutes."""
+    """Start the next undecided night once its events have lain still for two minutes.
+
+    So nights that a stopped daemon missed are made good, one after the other. What has to run
+    before is started first: nights never ingested, delivered anew, or half built.
+    """
     now = datetime.now(UTC)
     sealed = lake.dates("assignment_table")
     waiting = [
@@ -45,14 +51,24 @@ def landing_files(
     if not waiting:
         yield dg.SkipReason(f"nothing delivered after {sealed[-1]}")
         return
+    running = find_running(context.instance, jobs=(nightly.name, history.name, rebuild.name))
+    if running is not None:
+        yield dg.SkipReason(f"{running} is running")
+        return
     files = [path for paths in landing.files(waiting[0]).values() for path in paths]
     newest = max(path.stat().st_mtime for path in files)
     if now.timestamp() - newest < _QUIET_SECONDS:
         yield dg.SkipReason(f"the delivery of {waiting[0]} is still arriving")
         return
-    yield dg.RunRequest(
-        run_key=f"{waiting[0]}:{int(newest)}:{len(files)}", partition_key=str(waiting[0])
-    )
+    delivery = f"{waiting[0]}:{int(newest)}:{len(files)}"
+    for due in plan_catch_up(read_settings(), before=waiting[0]):
+        yield dg.RunRequest(
+            run_key=f"{due.job}:{delivery}",
+            job_name=due.job,
+            tags={**tag_range(due.first, due.last), "liftloop/reason": "; ".join(due.causes[:3])},
+        )
+        return
+    yield dg.RunRequest(run_key=delivery, job_name=nightly.name, partition_key=str(waiting[0]))
 
 
 @dg.sensor(

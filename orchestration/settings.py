@@ -40,6 +40,7 @@ class Settings:
     """One state folder and the environment's choices."""
 
     home: Path
+    warehouse_folder: Path
     tracking_uri: str
     dagster_home: Path
     has_schedules_on: bool
@@ -48,6 +49,7 @@ class Settings:
     promotion: str
     has_world_model: bool
     updates: str
+    night_at: str
     deadline: str
 
     @property
@@ -63,7 +65,7 @@ class Settings:
     @property
     def warehouse(self) -> Path:
         """Dbt's workshop, rebuildable from the lake."""
-        return self.home / "warehouse.duckdb"
+        return self.warehouse_folder / "warehouse.duckdb"
 
     @property
     def dbt_target(self) -> Path:
@@ -133,6 +135,7 @@ def read_settings() -> Settings:
     """Read the environment.
 
     LIFTLOOP_HOME is the state folder, ``.liftloop`` in the checkout by default;
+    LIFTLOOP_WAREHOUSE_FOLDER a local disk for the warehouse where that folder is on a network's;
     DAGSTER_HOME an instance other than the embedded one inside it;
     MLFLOW_TRACKING_URI a server instead of the embedded SQLite file; LIFTLOOP_SCHEDULES=on starts
     schedules and sensor with the daemon; LIFTLOOP_EXECUTOR=multiprocess gives every step a process
@@ -141,13 +144,13 @@ def read_settings() -> Settings:
     instead of every week; LIFTLOOP_DBT_MANIFEST names a manifest baked into an
     image; PROMOTION=auto promotes what the gate passes, approve waits for ``make approve``, shadow
     promotes nothing. The folder keeps it: without PROMOTION, a command or the user interface goes
-    by what was said last. LIFTLOOP_DEADLINE is the time of day (UTC) by which a night's table is
-    expected.
+    by what was said last. LIFTLOOP_NIGHT and LIFTLOOP_DEADLINE are the times of day (UTC)
+    at which the schedule starts a night, and by which its table is expected.
 
     Raises
     ------
     ContractError
-        If PROMOTION, LIFTLOOP_UPDATES or LIFTLOOP_DEADLINE is none of these.
+        If PROMOTION, LIFTLOOP_UPDATES, LIFTLOOP_NIGHT or LIFTLOOP_DEADLINE is none of these.
     """
     home = Path(os.environ.get("LIFTLOOP_HOME") or REPOSITORY / ".liftloop").resolve()
     promotion = os.environ.get("PROMOTION") or _read_promotion(home / PROMOTION_FILE)
@@ -156,22 +159,29 @@ def read_settings() -> Settings:
     updates = os.environ.get("LIFTLOOP_UPDATES", UPDATES[0])
     if updates not in UPDATES:
         raise ContractError(f"LIFTLOOP_UPDATES={updates}: write {' or '.join(UPDATES)}")
-    deadline = os.environ.get("LIFTLOOP_DEADLINE", "06:00")
-    if not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", deadline):
-        raise ContractError(f"LIFTLOOP_DEADLINE={deadline}: write a time of day (UTC) as 06:00")
     embedded = f"sqlite:///{home / 'mlflow' / 'mlflow.db'}"
     return Settings(
         home=home,
+        warehouse_folder=Path(os.environ.get("LIFTLOOP_WAREHOUSE_FOLDER") or home),
         dagster_home=Path(os.environ.get("DAGSTER_HOME") or home / "dagster"),
         tracking_uri=os.environ.get("MLFLOW_TRACKING_URI") or embedded,
         baked_manifest=Path(baked) if (baked := os.environ.get("LIFTLOOP_DBT_MANIFEST")) else None,
         is_multiprocess=os.environ.get("LIFTLOOP_EXECUTOR", "in_process") == "multiprocess",
         promotion=promotion,
         updates=updates,
-        deadline=deadline,
+        night_at=_read_time("LIFTLOOP_NIGHT", "01:30"),
+        deadline=_read_time("LIFTLOOP_DEADLINE", "06:00"),
         has_world_model=os.environ.get("LIFTLOOP_WORLD_MODEL", "on") == "on",
         has_schedules_on=os.environ.get("LIFTLOOP_SCHEDULES", "off") == "on",
     )
+
+
+def _read_time(name: str, default: str) -> str:
+    """Return a time of day of the environment."""
+    time = os.environ.get(name) or default
+    if not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", time):
+        raise ContractError(f"{name}={time}: write a time of day (UTC) as {default}")
+    return time
 
 
 def read_channels() -> tuple[str, ...]:
@@ -194,6 +204,7 @@ def prepare_home(settings: Settings) -> None:
         settings.dagster_home,
         settings.dbt_target,
         settings.home / "mlflow" / "artifacts",
+        settings.warehouse_folder,
     ):
         folder.mkdir(parents=True, exist_ok=True)
     instance_file = settings.dagster_home / "dagster.yaml"

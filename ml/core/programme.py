@@ -1,6 +1,7 @@
 """The programme: what a company declares about its offers, money, horizons and customers."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import date
@@ -19,6 +20,9 @@ from ml.core.rules import (
     parse_pacing,
     parse_quiet_hours,
 )
+
+_WRITTEN_INTO_SQL = re.compile(r"""['"\\{}\x00-\x1f]""")
+"""What a name that dbt writes into SQL must not hold."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,8 +99,12 @@ class Programme:
                 "an attribute's kind must be number or category",
             ),
             (
-                any("'" in each.name for each in self.attributes),
-                "an attribute's name must not hold a quotation mark",
+                any(
+                    _WRITTEN_INTO_SQL.search(name)
+                    for name in (self.surface, *(each.name for each in self.attributes))
+                ),
+                "surface and attributes' names must not hold quotation marks, backslashes, braces "
+                "or line breaks",
             ),
             (self.minimum_support < 2, "minimum_support must be at least 2"),
             (

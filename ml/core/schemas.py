@@ -443,6 +443,23 @@ class PolicyValues(dy.Schema):
     n_customers = dy.Int64(nullable=False, min=0)
 
 
+class Calibration(dy.Schema):
+    """One row per outcome, offer and fifth of the predicted effect: what came true of it.
+
+    Effects per decision in the outcome's unit, on customers that no head was fitted on; ``low`` and
+    ``high`` at 95 %.
+    """
+
+    outcome = dy.String(primary_key=True)
+    action_id = dy.String(primary_key=True)
+    bin = dy.Int64(primary_key=True)
+    n_rows = dy.Int64(nullable=False, min=1)
+    predicted = dy.Float64(nullable=False)
+    realised = dy.Float64(nullable=False)
+    low = dy.Float64(nullable=False)
+    high = dy.Float64(nullable=False)
+
+
 class EvaluationRecord(dy.Schema):
     """One row per gate: the evidence that a promotion must present again."""
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import polars as pl
 
+from ml.core.logged import LoggedDecisions
 from ml.core.programme import Attribute, Programme
 from ml.core.schemas import GroupValues
 from ml.ope.intervals import estimate_mean
@@ -13,7 +14,8 @@ from ml.pipeline.policies import AlignedPolicy, BudgetedPolicy
 from ml.pipeline.snapshots import Snapshot
 from ml.pipeline.validate import CANDIDATE, CHAMPION
 
-_LEAST_CUSTOMERS = 300
+LEAST_CUSTOMERS = 300
+"""Of a group that is valued."""
 _N_BINS = 4
 
 
@@ -46,11 +48,9 @@ def value_groups(
     logged = take_judged(snapshot.evaluation, programme)
     gain_of = judge_by_dr(logged, candidate, snapshot=snapshot, programme=programme)
     groups = [
-        (each.name, group, rows)
-        for each in programme.attributes
-        if each.is_protected
-        for group, rows in split_by_attribute(logged.contexts.frame, each)
-        if len(np.unique(logged.customer[rows])) >= _LEAST_CUSTOMERS
+        (name, group, rows)
+        for name, group, rows, n_customers in _split_protected(logged, programme)
+        if n_customers >= LEAST_CUSTOMERS
     ]
     rows: list[dict[str, object]] = []
     for name, policy in ((CHAMPION, champion), (CANDIDATE, candidate)):
@@ -74,6 +74,36 @@ def value_groups(
                 }
             rows.append(row)
     return GroupValues.validate(pl.DataFrame(rows, schema=GroupValues.create_empty().schema))
+
+
+def count_left_out(snapshot: Snapshot, programme: Programme) -> pl.DataFrame:
+    """Return the groups that are too small to be valued: attribute, group, n_customers.
+
+    Parameters
+    ----------
+    snapshot
+        The log.
+    programme
+        Declares what is protected.
+    """
+    logged = take_judged(snapshot.evaluation, programme)
+    small = [
+        (name, group, n_customers)
+        for name, group, _, n_customers in _split_protected(logged, programme)
+        if n_customers < LEAST_CUSTOMERS
+    ]
+    schema = {"attribute": pl.String, "group": pl.String, "n_customers": pl.Int64}
+    return pl.DataFrame(small, schema=schema, orient="row")
+
+
+def _split_protected(
+    logged: LoggedDecisions, programme: Programme
+) -> Iterator[tuple[str, str, np.ndarray, int]]:
+    """Return each protected attribute's groups: name, group, rows, customers."""
+    for attribute in programme.attributes:
+        if attribute.is_protected:
+            for group, rows in split_by_attribute(logged.contexts.frame, attribute):
+                yield attribute.name, group, rows, len(np.unique(logged.customer[rows]))
 
 
 def split_by_attribute(

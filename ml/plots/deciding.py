@@ -28,6 +28,38 @@ def plot_assignments(assignments: pl.DataFrame) -> Figure:
     return _stack_bars(counts, colours, label="customers")
 
 
+def plot_channels(assignments: pl.DataFrame, catalogue: pl.DataFrame) -> Figure:
+    """Plot tonight's offers per channel, stacked by family.
+
+    Parameters
+    ----------
+    assignments
+        AssignmentTable rows.
+    catalogue
+        ActionCatalogue rows.
+
+    Returns
+    -------
+    Figure
+        One bar per channel; who gets no offer is in none.
+    """
+    offers = catalogue.filter(~pl.col("is_control")).select(
+        "action_id",
+        pl.col("channel").fill_null("no channel"),
+        pl.col("family").alias("part"),
+    )
+    counts = (
+        assignments.join(offers, on="action_id")
+        .group_by(pl.col("channel").alias("action_id"), "part")
+        .len()
+    )
+    if counts.is_empty():
+        return draw_note("nobody gets an offer")
+    families = sorted(set(counts["part"]))
+    colours = {family: f"C{place}" for place, family in enumerate(families)}
+    return _stack_bars(counts, colours, label="customers")
+
+
 def plot_pruning(assignments: pl.DataFrame) -> Figure:
     """Plot why pairs of customer and offer were left out tonight, an offer a row.
 

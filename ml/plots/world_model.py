@@ -102,6 +102,39 @@ def plot_beliefs(belief: np.ndarray) -> Figure:
     return figure
 
 
+def plot_plausibility(customers: pl.DataFrame, *, least: float) -> Figure:
+    """Plot how many customers of each lifecycle are how plausible to the world model.
+
+    Parameters
+    ----------
+    customers
+        lifecycle, plausibility.
+    least
+        Below it customers are left to exploration, marked.
+
+    Returns
+    -------
+    Figure
+        Shares per twentieth; where the world model is right, each holds a twentieth.
+    """
+    edges = np.linspace(0, 1, 21)
+    figure = Figure(figsize=(8.5, 3), layout="constrained")
+    axes = figure.subplots()
+    for (name,), rows in customers.sort("lifecycle").group_by("lifecycle", maintain_order=True):
+        counts, _ = np.histogram(rows["plausibility"].to_numpy(), bins=edges)
+        label = f"{name} ({rows.height:,})"
+        axes.stairs(counts / rows.height, edges, label=label, lw=1.4)
+    axes.axhline(1 / 20, color="black", lw=0.8, ls=":", label="expected")
+    axes.axvline(least, color=ORANGE, lw=1)
+    axes.set_xlim(0, 1)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("plausibility: share of the lifecycle's customer-days at least as odd")
+    axes.set_ylabel("share of customers")
+    axes.legend(frameon=False, fontsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
 def plot_chains(data_mean: np.ndarray, chain_mean: np.ndarray, names: Sequence[str]) -> Figure:
     """Plot the visible means of the model's own chains against the data's.
 

@@ -7,7 +7,7 @@ export. Tomorrow's ingestion takes the table as its log.
 """
 
 from collections.abc import Iterator
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,6 +45,7 @@ from orchestration.lake import Lake, write_parquet
 from orchestration.pacing import read_pace, read_period
 from orchestration.partitions import NIGHTS
 from orchestration.resources import Exports, Governance, Mlflow, ProgrammeFile
+from orchestration.settings import read_settings
 from orchestration.summary import compare_shadow
 
 if TYPE_CHECKING:
@@ -70,6 +71,10 @@ class NightBudget(dy.Schema):
     policy_kind = dy.String(nullable=False)
 
 
+_HOUR, _MINUTE = map(int, read_settings().deadline.split(":"))
+"""By when a night's table is expected (UTC)."""
+
+
 class AssignmentConfig(dg.Config):
     """How the night is emitted: a revision above the sealed one redoes it."""
 
@@ -92,6 +97,11 @@ class AssignmentConfig(dg.Config):
             description=explain(AssignmentTable),
             group_name="decide",
             kinds={"polars", "parquet"},
+            freshness_policy=dg.FreshnessPolicy.cron(
+                deadline_cron=f"{_MINUTE} {_HOUR} * * *",
+                lower_bound_delta=timedelta(hours=_HOUR, minutes=_MINUTE) or timedelta(days=1),
+                timezone="UTC",
+            ),
         ),
         dg.AssetSpec(
             "holdout",

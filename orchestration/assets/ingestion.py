@@ -87,6 +87,7 @@ def ingestion(
             f"{landing.folder('events', nights[0])} and run the night again",
             allow_retries=False,
         )
+    _refuse_gap(lake, nights[0])
     for name in landing.misplaced():
         context.log.warning(f"not read: landing/{name}")
     settings = programme.read()
@@ -183,6 +184,19 @@ def _deliver_own_decisions(lake: Lake, landing: Landing, programme: Programme, n
     if lake.has("assignment_table", decided):
         rows = to_contract(lake.read("assignment_table", decided), programme)
         write_parquet(rows, landing.folder("assignments", night) / EMITTED_FILE)
+
+
+def _refuse_gap(lake: Lake, night: date) -> None:
+    """Refuse a night whose day before was never ingested: features would look back on a gap."""
+    before = night - timedelta(days=1)
+    ingested = lake.dates("ingested_nights")
+    if ingested and ingested[0] < night and before not in ingested:
+        last = max(day for day in ingested if day < night)
+        raise dg.Failure(
+            f"{night} follows nights that were never ingested: run job history for "
+            f"{last + timedelta(days=1)} to {before} first; sensor landing_files does so by itself",
+            allow_retries=False,
+        )
 
 
 def _refuse_withdrawn(lake: Lake, landing: Landing, night: date) -> None:

@@ -8,30 +8,16 @@ from pathlib import Path
 
 import dagster as dg
 import polars as pl
-from matplotlib.figure import Figure
 
 from ml.core.actions import read_actions
-from ml.core.programme import Programme
 from ml.core.schemas import Monitoring
-from ml.pipeline.monitor import (
-    CUSUM_LIMIT,
-    TOLERANCE,
-    Watched,
-    compare_effects,
-    monitor_night,
-    take_newest_policy,
-    take_recent,
-    trace_costs,
-)
-from ml.plots.deciding import plot_assignments, plot_limits, plot_pacing, plot_pruning
-from ml.plots.policies import plot_budget_curve, plot_policy_values
-from ml.plots.watching import plot_cost_watch, plot_effect_watch
+from ml.pipeline.monitor import Watched, monitor_night
 from orchestration.assets.embedding import embed_figure, explain, tabulate
 from orchestration.champions import read_last_change
 from orchestration.files import write_text
 from orchestration.lake import Lake, describe
-from orchestration.pacing import read_period
-from orchestration.page import Panel, render_page
+from orchestration.night_page import collect_sections, plot_costs
+from orchestration.page import render_page
 from orchestration.partitions import NIGHTS
 from orchestration.resources import ProgrammeFile, Reports
 from orchestration.summary import describe_champion, summarise_night
@@ -69,7 +55,7 @@ def monitoring(
             f"alarm: {row['signal']}, {row['subject']}: {row['statistic']:.2f}, "
             f"limit {row['limit']:.2f}"
         )
-    costs = _plot_costs(watched, settings)
+    costs = plot_costs(watched, settings)
     return dg.MaterializeResult(
         metadata={
             **describe([receipt], Monitoring),
@@ -101,57 +87,9 @@ def nightly_summary(
     night = date.fromisoformat(context.partition_key)
     settings = programme.read()
     text = summarise_night(lake, settings, night)
-    watched = _read_watched(lake, night)
-    table = lake.read("assignment_table", night)
-    panels = [
-        Panel("Offers of the night", plot_assignments(table)),
-        Panel("Why pairs were left out", plot_pruning(table)),
-        Panel("Budget and limits", plot_limits(lake.read("limit_usage", night))),
-        Panel(
-            "Cost of offers, realised against expected",
-            _plot_costs(watched, settings),
-        ),
-    ]
-    if lake.has("night_pace", night):
-        panels.append(
-            Panel(
-                "The period's budget",
-                plot_pacing(read_period(lake, night), currency=settings.currency),
-            )
-        )
-    if watched.reference is not None:
-        effects = compare_effects(
-            take_recent(watched.matured),
-            watched.reference,
-            control=watched.catalogue.action_ids[0],
-        )
-        panels += [
-            Panel(
-                f"Effects on {outcome}, now against then",
-                plot_effect_watch(effects, outcome=outcome, unit=unit),
-            )
-            for outcome, unit in (("value", settings.currency), ("visit", "share"))
-        ]
-    valued = [day for day in lake.dates("policy_values") if day <= night]
-    if valued:
-        values = lake.read("policy_values", valued[-1])
-        panels.append(
-            Panel(
-                f"Policies on the evaluation customers, {valued[-1]}",
-                plot_policy_values(values, currency=settings.currency),
-            )
-        )
-    traced = [day for day in lake.dates("budget_curve") if day <= night]
-    if traced:
-        curve = lake.read("budget_curve", traced[-1])
-        panels.append(
-            Panel(
-                f"Net value at other budgets, {traced[-1]}",
-                plot_budget_curve(
-                    curve, budget=settings.budget_per_decision, currency=settings.currency
-                ),
-            )
-        )
+    sections = collect_sections(
+        lake, settings, night, _read_watched(lake, night), Path(reports.root)
+    )
     page = Path(reports.root) / f"{night}.html"
     write_text(
         render_page(
@@ -159,7 +97,7 @@ def nightly_summary(
             standing=list(describe_champion(lake, settings, night)),
             summary=text,
             signals=lake.read("monitoring", night),
-            panels=panels,
+            sections=sections,
         ),
         page,
     )
@@ -168,16 +106,6 @@ def nightly_summary(
             "summary": dg.MetadataValue.md(f"```\n{text}\n```"),
             "page": dg.MetadataValue.path(str(page)),
         }
-    )
-
-
-def _plot_costs(watched: Watched, settings: Programme) -> Figure:
-    """Plot realised against expected cost under the policy that decided last."""
-    return plot_cost_watch(
-        trace_costs(take_newest_policy(watched.matured), catalogue=watched.catalogue),
-        tolerance=TOLERANCE,
-        limit=CUSUM_LIMIT,
-        currency=settings.currency,
     )
 
 

@@ -1,6 +1,7 @@
 """Learn: effects from matured logs, and the rule that they must beat.
 
-Reads: lake marts and learning_settings. Writes: MLflow runs, versions of assignment_policy.
+Reads: lake marts and learning_settings. Writes: lake calibration, MLflow runs, versions of
+assignment_policy.
 """
 
 import math
@@ -8,6 +9,7 @@ from dataclasses import asdict
 
 import dagster as dg
 
+from ml.core.schemas import Calibration
 from ml.pipeline.horizons import compare_horizons
 from ml.pipeline.later import estimate_later_effects
 from ml.pipeline.learn import (
@@ -193,6 +195,7 @@ def uplift_heads(
             tags={"training_date": str(training_date), "data_hash": snapshot.data_hash},
         )
     registry.mark_candidate(registered.version)
+    lake.write(report.bins, "calibration", training_date, schema=Calibration)
     return dg.MaterializeResult(
         metadata={
             "candidate": registered.version,

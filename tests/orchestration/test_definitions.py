@@ -116,12 +116,12 @@ def test_jobs_and_schedules_are_the_listed_ones():
             "recalibration",
             "agent_training",
             "rollback",
+            "purge",
         )
     }
     schedules = {each.name: each for each in defs.schedules}
-    assert set(schedules) == {
-        f"{job}_schedule" for job in ("nightly", "weekly_training", "media_mix", "settings_search")
-    }
+    scheduled = ("nightly", "weekly_training", "media_mix", "settings_search", "purge")
+    assert set(schedules) == {f"{job}_schedule" for job in scheduled}
     assert defs.resolve_schedule_def("nightly_schedule").cron_schedule == "30 1 * * *"
     assert defs.resolve_schedule_def("weekly_training_schedule").cron_schedule == "30 3 * * 1"
     assert defs.resolve_schedule_def("media_mix_schedule").cron_schedule == "30 4 * * 1"
@@ -177,14 +177,3 @@ def test_dbt_variables_carry_the_programme_and_the_window():
     assert variables["end_date"] == "2026-01-09"
     assert variables["as_of_date"] == "2026-02-01"
     assert variables["margin"] == 0.35
-
-
-def test_the_nightly_schedule_asks_for_the_night_that_has_just_begun():
-    from datetime import UTC, datetime
-
-    schedule = defs.resolve_schedule_def("nightly_schedule")
-    context = dg.build_schedule_context(
-        scheduled_execution_time=datetime(2026, 3, 5, 1, 30, tzinfo=UTC)
-    )
-    (request,) = schedule.evaluate_tick(context).run_requests
-    assert request.partition_key == "2026-03-05"

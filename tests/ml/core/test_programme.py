@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from ml.core.errors import ContractError
-from ml.core.programme import parse_programme, read_programme
+from ml.core.programme import Attribute, parse_programme, read_programme
 from ml.simulate.config import WorldConfig
 
 PROGRAMME = WorldConfig().programme
@@ -26,6 +26,10 @@ def test_programme_survives_its_file(tmp_path):
         ("holdout_share", 1, "holdout_share"),
         ("n_cohorts", 8, "n_cohorts"),
         ("accounting_horizon_days", 3, "accounting_horizon_days"),
+        ("surface", "ours') or 1 = 1 --", "quotation marks"),
+        ("surface", "{{ run_query('x') }}", "quotation marks"),
+        ("attributes", (Attribute(name="a'b", kind="number"),), "quotation marks"),
+        ("attributes", (Attribute(name="a\nb", kind="number"),), "line breaks"),
     ],
 )
 def test_impossible_settings_are_refused(field, value, message):
