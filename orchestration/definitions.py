@@ -37,6 +37,7 @@ from orchestration.jobs import (
     tree_training,
     weekly_training,
 )
+from orchestration.owning import own_assets
 from orchestration.progress import progress_logger
 from orchestration.purging import purge
 from orchestration.resources import build_resources
@@ -55,37 +56,40 @@ settings = read_settings()
 prepare_home(settings)
 
 defs = dg.Definitions(
-    assets=[
-        # identify
-        ingestion,
-        warehouse_models,
-        marts,
-        beliefs,
-        training_beliefs,
-        randomisation,
-        portfolio_effects,
-        boundary_effects,
-        # learn
-        lifecycle_rule,
-        uplift_heads,
-        recalibrated_policy,
-        agent_policy,
-        action_plan,
-        learning_settings,
-        interactors,
-        tree_policy,
-        media_mix,
-        # decide
-        assignment,
-        # validate
-        policy_evaluation,
-        group_values,
-        champion,
-        online_validation,
-        monitoring,
-        nightly_summary,
-        alerts,
-    ],
+    assets=own_assets(
+        [
+            # identify
+            ingestion,
+            warehouse_models,
+            marts,
+            beliefs,
+            training_beliefs,
+            randomisation,
+            portfolio_effects,
+            boundary_effects,
+            # learn
+            lifecycle_rule,
+            uplift_heads,
+            recalibrated_policy,
+            agent_policy,
+            action_plan,
+            learning_settings,
+            interactors,
+            tree_policy,
+            media_mix,
+            # decide
+            assignment,
+            # validate
+            policy_evaluation,
+            group_values,
+            champion,
+            online_validation,
+            monitoring,
+            nightly_summary,
+            alerts,
+        ],
+        owner=settings.owner,
+    ),
     jobs=[
         history,
         rebuild,

@@ -4,6 +4,7 @@ import dagster as dg
 
 from orchestration.assets.world_model import world_model
 from orchestration.jobs import EXECUTOR
+from orchestration.owning import own_assets
 from orchestration.progress import progress_logger
 from orchestration.resources import build_resources
 from orchestration.schedules import SCHEDULES_STATUS
@@ -28,7 +29,7 @@ world_model_schedule = dg.ScheduleDefinition(
 )
 
 defs = dg.Definitions(
-    assets=[world_model],
+    assets=own_assets([world_model], owner=settings.owner),
     jobs=[world_model_training],
     schedules=[world_model_schedule],
     resources=build_resources(settings),

@@ -20,6 +20,7 @@ table { border-collapse: collapse; font-size: .85rem }
 td, th { padding: .15rem .8rem .15rem 0; text-align: left } td.number { text-align: right }
 .alarm { color: #b3261e; font-weight: 600 } .calm { color: #2e7d32; font-weight: 600 }
 img { max-width: 100%; height: auto } div { overflow-x: auto }
+@media (max-width: 40rem) { div > img { max-width: none; width: 40rem } }
 """
 HEAD = """\
 <!doctype html>
@@ -58,7 +59,7 @@ _TEMPLATE = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).f
 {% endif %}
 {% for panel in section.panels %}
 <h3>{{ panel.title }}</h3>
-<img alt="{{ panel.title }}" src="data:image/png;base64,{{ panel.image }}">
+<div><img alt="{{ panel.title }}" src="data:image/png;base64,{{ panel.image }}"></div>
 {% endfor %}
 {% if section.link %}
 <p><a href="{{ section.link[0] }}">{{ section.link[1] }}</a></p>

@@ -142,10 +142,15 @@ class Warehouse(dg.ConfigurableResource):
 
 
 class Mlflow(dg.ConfigurableResource):
-    """Where runs and registered policies are kept."""
+    """Where runs and registered policies are kept, and where people look at them."""
 
     tracking_uri: str
     experiment: str
+    interface: str = ""
+
+    def link(self, page: str) -> dg.MetadataValue:
+        """Return a page of MLflow's interface as an asset's metadata."""
+        return dg.MetadataValue.url(f"{self.interface}/{page}")
 
 
 class Governance(dg.ConfigurableResource):
@@ -184,7 +189,11 @@ def build_resources(settings: Settings) -> dict[str, object]:
         "landing": Landing(root=str(settings.landing)),
         "programme": ProgrammeFile(path=str(settings.programme_file), lake=str(settings.lake)),
         "warehouse": Warehouse(path=str(settings.warehouse)),
-        "mlflow": Mlflow(tracking_uri=settings.tracking_uri, experiment=settings.experiment),
+        "mlflow": Mlflow(
+            tracking_uri=settings.tracking_uri,
+            experiment=settings.experiment,
+            interface=settings.mlflow_interface,
+        ),
         "governance": Governance(
             promotion=settings.promotion, freeze_file=str(settings.freeze_file)
         ),

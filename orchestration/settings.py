@@ -42,6 +42,7 @@ class Settings:
     home: Path
     warehouse_folder: Path
     tracking_uri: str
+    mlflow_interface: str
     dagster_home: Path
     has_schedules_on: bool
     is_multiprocess: bool
@@ -51,6 +52,7 @@ class Settings:
     updates: str
     night_at: str
     deadline: str
+    owner: str
 
     @property
     def landing(self) -> Path:
@@ -137,20 +139,23 @@ def read_settings() -> Settings:
     LIFTLOOP_HOME is the state folder, ``.liftloop`` in the checkout by default;
     LIFTLOOP_WAREHOUSE_FOLDER a local disk for the warehouse where that folder is on a network's;
     DAGSTER_HOME an instance other than the embedded one inside it;
-    MLFLOW_TRACKING_URI a server instead of the embedded SQLite file; LIFTLOOP_SCHEDULES=on starts
-    schedules and sensor with the daemon; LIFTLOOP_EXECUTOR=multiprocess gives every step a process
+    MLFLOW_TRACKING_URI a server instead of the embedded SQLite file, LIFTLOOP_MLFLOW_INTERFACE
+    where browsers reach it if elsewhere; LIFTLOOP_SCHEDULES=on starts
+    schedules and sensors with the daemon; LIFTLOOP_EXECUTOR=multiprocess gives every step a process
     of its own; LIFTLOOP_WORLD_MODEL=off trains no world model, so that heads use raw features and a
     night takes less time; LIFTLOOP_UPDATES=rule trains and recalibrates by drift and new evidence
     instead of every week; LIFTLOOP_DBT_MANIFEST names a manifest baked into an
     image; PROMOTION=auto promotes what the gate passes, approve waits for ``make approve``, shadow
     promotes nothing. The folder keeps it: without PROMOTION, a command or the user interface goes
     by what was said last. LIFTLOOP_NIGHT and LIFTLOOP_DEADLINE are the times of day (UTC)
-    at which the schedule starts a night, and by which its table is expected.
+    at which the schedule starts a night, and by which its table is expected; LIFTLOOP_OWNER
+    who answers for the assets, an address or team:name.
 
     Raises
     ------
     ContractError
-        If PROMOTION, LIFTLOOP_UPDATES, LIFTLOOP_NIGHT or LIFTLOOP_DEADLINE is none of these.
+        If PROMOTION, LIFTLOOP_UPDATES, LIFTLOOP_NIGHT, LIFTLOOP_DEADLINE or LIFTLOOP_OWNER is
+        none of these.
     """
     home = Path(os.environ.get("LIFTLOOP_HOME") or REPOSITORY / ".liftloop").resolve()
     promotion = os.environ.get("PROMOTION") or _read_promotion(home / PROMOTION_FILE)
@@ -160,20 +165,34 @@ def read_settings() -> Settings:
     if updates not in UPDATES:
         raise ContractError(f"LIFTLOOP_UPDATES={updates}: write {' or '.join(UPDATES)}")
     embedded = f"sqlite:///{home / 'mlflow' / 'mlflow.db'}"
+    tracking_uri = os.environ.get("MLFLOW_TRACKING_URI") or embedded
     return Settings(
         home=home,
         warehouse_folder=Path(os.environ.get("LIFTLOOP_WAREHOUSE_FOLDER") or home),
         dagster_home=Path(os.environ.get("DAGSTER_HOME") or home / "dagster"),
-        tracking_uri=os.environ.get("MLFLOW_TRACKING_URI") or embedded,
+        tracking_uri=tracking_uri,
+        mlflow_interface=(
+            os.environ.get("LIFTLOOP_MLFLOW_INTERFACE")
+            or (tracking_uri if tracking_uri.startswith("http") else "http://127.0.0.1:5000")
+        ).rstrip("/"),
         baked_manifest=Path(baked) if (baked := os.environ.get("LIFTLOOP_DBT_MANIFEST")) else None,
         is_multiprocess=os.environ.get("LIFTLOOP_EXECUTOR", "in_process") == "multiprocess",
         promotion=promotion,
         updates=updates,
+        owner=_read_owner(),
         night_at=_read_time("LIFTLOOP_NIGHT", "01:30"),
         deadline=_read_time("LIFTLOOP_DEADLINE", "06:00"),
         has_world_model=os.environ.get("LIFTLOOP_WORLD_MODEL", "on") == "on",
         has_schedules_on=os.environ.get("LIFTLOOP_SCHEDULES", "off") == "on",
     )
+
+
+def _read_owner() -> str:
+    """Return who answers for the assets."""
+    owner = os.environ.get("LIFTLOOP_OWNER") or "team:liftloop"
+    if not re.fullmatch(r"team:[\w-]+|[^@\s]+@[^@\s]+\.[^@\s]+", owner):
+        raise ContractError(f"LIFTLOOP_OWNER={owner}: write an e-mail address, or team:name")
+    return owner
 
 
 def _read_time(name: str, default: str) -> str:

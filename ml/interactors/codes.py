@@ -6,6 +6,7 @@ what is left (AuxK). Trained on customers outside the experiment.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -181,17 +182,49 @@ def _keep_largest(active: Tensor, n_kept: int) -> Tensor:
     return torch.zeros_like(active).scatter(1, largest.indices, largest.values)
 
 
-def find_recurring(coders: list[SparseCoder], *, least_cosine: float = 0.7) -> np.ndarray:
-    """Return which features of the first coder are in most of the others too, shape (m,), bool.
+def find_recurring(
+    coders: Sequence[SparseCoder], *, least_cosine: float = 0.7
+) -> list[tuple[int, int]]:
+    """Return the features that most trainings found, one for each such finding.
 
     A feature recurs in a coder of another seed if the cosine of their decoder rows is above
-    ``least_cosine`` somewhere: what one start finds alone is an accident.
+    ``least_cosine`` somewhere: what one start finds alone is an accident. What most found counts
+    though any one of them missed it.
+
+    Parameters
+    ----------
+    coders
+        Of several seeds, on the same vectors.
+    least_cosine
+        Above it two features are one.
+
+    Returns
+    -------
+    list
+        (coder, feature), of those that are one the most like the others'; best shared first.
+
+    Raises
+    ------
+    ContractError
+        With fewer than two coders.
     """
-    first, others = coders[0], coders[1:]
-    if not others:
+    if len(coders) < 2:
         raise ContractError("features recur over coders of several seeds: train at least two")
-    found = [(first.decoder @ each.decoder.T).max(axis=1) > least_cosine for each in others]
-    return np.asarray(np.mean(found, axis=0) > 0.5)
+    found: list[tuple[float, int, int]] = []
+    for place, own in enumerate(coders):
+        others = [other for each, other in enumerate(coders) if each != place]
+        nearest = np.stack([(own.decoder @ other.decoder.T).max(axis=1) for other in others])
+        recurs = 1 + (nearest > least_cosine).sum(axis=0) > len(coders) / 2
+        shared = nearest.mean(axis=0)
+        found += [(-shared[feature], place, int(feature)) for feature in np.flatnonzero(recurs)]
+    taken: list[tuple[int, int]] = []
+    rows = np.empty((0, coders[0].decoder.shape[1]))
+    for _, place, feature in sorted(found):
+        row = coders[place].decoder[feature]
+        if not len(rows) or (rows @ row).max() <= least_cosine:
+            taken.append((place, feature))
+            rows = np.vstack([rows, row])
+    return taken
 
 
 def group_duplicates(codes: sparse.csr_array, *, least_correlation: float = 0.9) -> np.ndarray:

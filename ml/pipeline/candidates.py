@@ -43,9 +43,9 @@ class Candidates:
 
 @dataclass(frozen=True)
 class Codes:
-    """Codes that recur: the first training's features ``kept``, shape (m,), and their names."""
+    """Codes that recur: ``kept``, shape (m, 2), a training's coder and its feature; their names."""
 
-    coder: SparseCoder
+    coders: tuple[SparseCoder, ...]
     kept: np.ndarray
     names: tuple[str, ...]
     members: tuple[tuple[str, ...], ...]
@@ -53,14 +53,17 @@ class Codes:
     loss: float
 
     def take(self, names: Sequence[str]) -> "Codes":
-        """Return some of them, by name."""
+        """Return some of them, by name, and the trainings that they are of."""
         places = [self.names.index(name) for name in names]
         members = tuple(self.members[each] for each in places)
-        return replace(self, kept=self.kept[places], names=tuple(names), members=members)
+        kept = self.kept[places]
+        used, kept[:, 0] = np.unique(kept[:, 0], return_inverse=True)
+        coders = tuple(self.coders[each] for each in used)
+        return replace(self, coders=coders, kept=kept, names=tuple(names), members=members)
 
     def write(self, vectors: np.ndarray) -> Candidates:
         """Return candidates of encoded histories, shape (n, d)."""
-        codes = sparse.csr_array(self.coder.encode(vectors)[:, self.kept])
+        codes = encode_features(self.coders, vectors, self.kept)
         return Candidates(self.names, codes, self.members, np.zeros(len(self.names), dtype=bool))
 
 
@@ -163,7 +166,8 @@ def learn_codes(
     Returns
     -------
     Codes
-        Those that recur; of nearly equal ones the most active, the others its members.
+        Those that most trainings found; of nearly equal ones the most active, the others its
+        members.
 
     Raises
     ------
@@ -184,19 +188,19 @@ def learn_codes(
     for each in range(n_coders):
         coders.append(train_coder(vectors, replace(own, seed=own.seed + each)))
         progress(f"codes, training {each + 1} of {n_coders}")
-    codes = coders[0].encode(vectors)
-    is_active = np.asarray((codes > 0).mean(axis=0)).ravel() > 0
-    recurring = find_recurring(coders) if len(coders) > 1 else np.ones(codes.shape[1], dtype=bool)
-    kept = np.flatnonzero(recurring & is_active)
+    every = [(0, feature) for feature in range(own.n_features)]
+    kept = np.array(find_recurring(coders) if len(coders) > 1 else every).reshape(-1, 2)
+    codes = encode_features(coders, vectors, kept)
+    weight = np.asarray((codes > 0).mean(axis=0)).ravel()
+    kept, codes, weight = kept[weight > 0], codes[:, weight > 0], weight[weight > 0]
     if not len(kept):
         raise SupportError("no code recurs over trainings: fewer features, or more steps")
     names = (
-        [f"code {each}" for each in kept]
+        [f"code {each}" for each in range(len(kept))]
         if present is None
-        else _name_codes(codes[:, kept], present, vocabulary)
+        else _name_codes(codes, present, vocabulary)
     )
-    group = group_duplicates(codes[:, kept])
-    weight = np.asarray((codes[:, kept] > 0).mean(axis=0)).ravel()
+    group = group_duplicates(codes)
     first = [
         int(members[weight[members].argmax()])
         for members in (np.flatnonzero(group == each) for each in range(group.max() + 1))
@@ -205,14 +209,34 @@ def learn_codes(
         tuple(names[other] for other in np.flatnonzero(group == group[each]) if other != each)
         for each in first
     )
+    n_active = [len(np.unique(each.encode(vectors).indices)) for each in coders]
     return Codes(
-        coders[0],
+        tuple(coders),
         kept[first],
         tuple(names[each] for each in first),
         members,
-        float(recurring[is_active].mean()),
-        coders[0].measure_loss(vectors),
+        len(kept) / float(np.mean(n_active)),
+        float(np.mean([each.measure_loss(vectors) for each in coders])),
     )
+
+
+def encode_features(
+    coders: Sequence[SparseCoder], vectors: np.ndarray, kept: np.ndarray
+) -> sparse.csr_array:
+    """Return some features' codes, shape (n, m).
+
+    Parameters
+    ----------
+    coders
+        Trainings.
+    vectors : shape (n, d)
+        Encoded histories.
+    kept : shape (m, 2)
+        Each feature's coder and place in it.
+    """
+    codes = {place: coders[place].encode(vectors) for place in np.unique(kept[:, 0])}
+    columns = [codes[place][:, [feature]] for place, feature in kept]
+    return sparse.csr_array(sparse.hstack(columns))
 
 
 def write_codes(codes: Codes, encoder: Encoder, histories: Histories) -> Candidates:

@@ -127,8 +127,10 @@ def save_reader(reader: InteractorReader, folder: Path) -> None:
     elif own is not None:
         described["belief"] = {"version": own.version, "mean": own.mean.tolist()}
     if codes is not None:
-        save_coder(codes.coder, folder / "codes")
+        for place, coder in enumerate(codes.coders):
+            save_coder(coder, folder / f"codes-{place}")
         described["codes"] = {
+            "n_coders": len(codes.coders),
             "kept": codes.kept.tolist(),
             "names": codes.names,
             "members": codes.members,
@@ -157,7 +159,7 @@ def load_reader(folder: Path) -> InteractorReader:
     if "codes" in described:
         own = described["codes"]
         codes = Codes(
-            load_coder(folder / "codes"),
+            tuple(load_coder(folder / f"codes-{place}") for place in range(own["n_coders"])),
             np.array(own["kept"], dtype=np.int64),
             tuple(own["names"]),
             tuple(tuple(each) for each in own["members"]),

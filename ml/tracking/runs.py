@@ -17,9 +17,10 @@ from ml.core.hashing import hash_folder
 
 @dataclass(frozen=True)
 class TrackedRun:
-    """An active MLflow run."""
+    """An active MLflow run; ``page`` is where MLflow's interface shows it, below its address."""
 
     run_id: str
+    page: str
 
     def log_params(self, params: Mapping[str, object]) -> None:
         """Log parameters."""
@@ -66,7 +67,8 @@ def track_run(
     mlflow.set_tracking_uri(tracking_uri)
     _open_experiment(tracking_uri, experiment)
     with mlflow.start_run(run_name=name, tags=dict(tags)) as run:
-        yield TrackedRun(run.info.run_id)
+        where = run.info
+        yield TrackedRun(where.run_id, f"#/experiments/{where.experiment_id}/runs/{where.run_id}")
 
 
 def _open_experiment(tracking_uri: str, experiment: str) -> None:

@@ -129,7 +129,7 @@ def agent_policy(
             "candidate": registered.version,
             "stands_on": base.version,
             "training_date": str(training_date),
-            "mlflow_run": run.run_id,
+            "mlflow_run": mlflow.link(run.page),
             "journeys": tabulate(journeys.drop("refusal")),
             "journeys_refusals": tabulate(
                 journeys.select("policy", "refusal").drop_nulls("refusal")

@@ -145,6 +145,7 @@ def policy_evaluation(
         asset_key="policy_values",
         metadata={
             **describe([values], PolicyValues),
+            "mlflow_run": mlflow.link(run.page),
             "net_value": embed_figure(figure),
             "doubly_robust": tabulate(
                 evaluation.policy_values.filter(pl.col("estimator") == "dr").select(

@@ -125,6 +125,8 @@ def warehouse_models(
         programme.read(), nights=nights, as_of_date=lake.dates("raw_events")[-1]
     )
     with warehouse.lock(context.log.info):
+        # Column lineage is left out: dagster-dbt opens the file in this process to find it, and
+        # nothing else could from then on.
         yield from dbt.cli(["build", "--vars", json.dumps(variables)], context=context).stream()
 
 

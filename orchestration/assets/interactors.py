@@ -162,7 +162,7 @@ def interactors(
             run.log_figure(figure, f"{name}.png")
     return dg.MaterializeResult(
         metadata={
-            "mlflow_run": run.run_id,
+            "mlflow_run": mlflow.link(run.page),
             "page": dg.MetadataValue.path(file),
             "standing": dg.MetadataValue.text("\n".join(standing)),
             "interactors": tabulate(_shorten(reading.interactors)),
@@ -233,7 +233,7 @@ def tree_policy(
             "candidate": registered.version,
             "stands_on": base.version,
             "asks_of": ", ".join(asked),
-            "mlflow_run": run.run_id,
+            "mlflow_run": mlflow.link(run.page),
             "sent": tabulate(count_sent(snapshot.evaluation, {"tree": candidate})),
         },
         data_version=dg.DataVersion(registered.policy_hash),

@@ -150,7 +150,7 @@ def media_mix(
     yield dg.MaterializeResult(
         asset_key="media_mix",
         metadata={
-            "mlflow_run": run.run_id,
+            "mlflow_run": mlflow.link(run.page),
             "weeks": series.n_weeks,
             "gain_of_the_split": dg.MetadataValue.text(
                 f"{split.gain.mean():,.0f} {settings.currency} of KPI a week "

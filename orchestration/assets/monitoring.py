@@ -19,7 +19,7 @@ from orchestration.lake import Lake, describe
 from orchestration.night_page import collect_sections, plot_costs
 from orchestration.page import render_page
 from orchestration.partitions import NIGHTS
-from orchestration.resources import ProgrammeFile, Reports
+from orchestration.resources import Mlflow, ProgrammeFile, Reports
 from orchestration.summary import describe_champion, summarise_night
 
 _WATCHED_DAYS = 120
@@ -78,12 +78,19 @@ def monitoring(
     deps=["assignment_table", "ingestion_counts", "quarantine", "evaluation_record", "monitoring"],
     partitions_def=NIGHTS,
     group_name="validate",
+    kinds={"polars", "mlflow"},
     description="What was delivered, decided and proven, in words, and as a page with plots.",
 )
 def nightly_summary(
-    context: dg.AssetExecutionContext, lake: Lake, programme: ProgrammeFile, reports: Reports
+    context: dg.AssetExecutionContext,
+    lake: Lake,
+    programme: ProgrammeFile,
+    reports: Reports,
+    mlflow: Mlflow,
 ) -> dg.MaterializeResult:
     """Write the night's page; its words are the asset's metadata too."""
+    from ml.tracking.runs import track_run
+
     night = date.fromisoformat(context.partition_key)
     settings = programme.read()
     text = summarise_night(lake, settings, night)
@@ -101,12 +108,37 @@ def nightly_summary(
         ),
         page,
     )
+    with track_run(
+        mlflow.tracking_uri,
+        experiment=mlflow.experiment,
+        name=f"night {night}",
+        tags={"dagster/run_id": context.run_id, "dagster/asset": "nightly_summary"},
+    ) as run:
+        run.log_metrics(_count_night(lake, night))
+        run.log_text(page.read_text(), "night.html")
     return dg.MaterializeResult(
         metadata={
             "summary": dg.MetadataValue.md(f"```\n{text}\n```"),
             "page": dg.MetadataValue.path(str(page)),
+            "mlflow_run": mlflow.link(run.page),
         }
     )
+
+
+def _count_night(lake: Lake, night: date) -> dict[str, float]:
+    """Return a night's figures, for MLflow's charts of nights."""
+    table, signals = lake.read("assignment_table", night), lake.read("monitoring", night)
+    offers = lake.read("action_catalogue", night).filter(~pl.col("is_control"))["action_id"]
+    budget = lake.read("night_budget", night).row(0, named=True)
+    n_decisions = max(table.height, 1)
+    return {
+        "decisions": table.height,
+        "offer_share": table["action_id"].is_in(offers.to_list()).sum() / n_decisions,
+        "exploration_share": table["is_exploration"].sum() / n_decisions,
+        "budget": budget["budget"],
+        "expected_cost": budget["expected_cost"],
+        "alarms": signals["is_alarm"].sum(),
+    }
 
 
 def _read_watched(lake: Lake, night: date) -> Watched:

@@ -98,7 +98,7 @@ def recalibrated_policy(
             "recalibrated": champion.version,
             "since": str(since),
             "n_decisions": recent.training.n_decisions,
-            "mlflow_run": run.run_id,
+            "mlflow_run": mlflow.link(run.page),
             "heads": tabulate(compare_heads(champion.policy, candidate)),
             "effects": embed_figure(figure),
         },

@@ -93,7 +93,12 @@ def lifecycle_rule(
         evidence={},
     )
     return dg.MaterializeResult(
-        metadata={"champion": registered.version, "kind": rule.kind, "new": True}
+        metadata={
+            "champion": registered.version,
+            "kind": rule.kind,
+            "new": True,
+            "mlflow_run": mlflow.link(run.page),
+        }
     )
 
 
@@ -205,7 +210,7 @@ def uplift_heads(
             "belief": f"version {belief_version}, {told_by_belief}"
             if belief_version
             else f"none: {no_belief}",
-            "mlflow_run": run.run_id,
+            "mlflow_run": mlflow.link(run.page),
             "heads": tabulate(heads),
             "candidates": tabulate(report.evidence),
             "ranking": tabulate(report.ranking),

@@ -106,7 +106,7 @@ def world_model(
     yield dg.MaterializeResult(
         metadata={
             "version": version or "not registered",
-            "mlflow_run": run.run_id,
+            "mlflow_run": mlflow.link(run.page),
             "n_rows": fitted.model.notes["n_rows"],
             "device": fitted.model.notes["device"],
             "layers_dropped": fitted.n_dropped,

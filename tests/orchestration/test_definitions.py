@@ -100,6 +100,17 @@ def test_assets_stand_in_the_loops_four_groups():
     assert {**found, "identify": found["identify"] - models} == GROUPS
 
 
+@pytest.mark.parametrize("location", [defs, gpu_defs])
+def test_each_asset_says_what_it_is_and_who_answers_for_it(location):
+    graph = location.resolve_asset_graph()
+    described = {
+        key.to_user_string(): (node.owners, bool(node.kinds), bool(node.description))
+        for key in graph.get_all_asset_keys()
+        if (node := graph.get(key)).is_materializable
+    }
+    assert set(map(str, described.values())) == {"(['team:liftloop'], True, True)"}
+
+
 def test_jobs_and_schedules_are_the_listed_ones():
     jobs = {job.name for job in defs.resolve_all_job_defs()} - {"__ASSET_JOB"}
     assert jobs == {
