@@ -89,19 +89,20 @@ def _describe_delivery(lake: Lake, night: date) -> Iterator[str]:
 
 
 def _describe_outcomes(lake: Lake, programme: Programme, night: date) -> Iterator[str]:
-    outcomes = lake.scan("realised_outcomes", until=night).collect()
+    outcomes = lake.scan("realised_outcomes", until=night)
     yield f"Realised so far, {programme.currency} per matured decision"
     for horizon, days, prefix, is_matured in (
         ("learning", programme.learning_horizon_days, "", "is_matured"),
         ("accounting", programme.accounting_horizon_days, "accounting_", "is_accounting_matured"),
     ):
-        matured = outcomes.filter(pl.col(is_matured))
-        if matured.height:
-            means = matured.select(pl.col(f"{prefix}value", f"{prefix}cost").mean())
-            value, cost = means.row(0)
+        matured = outcomes.filter(pl.col(is_matured)).select(
+            pl.len(), pl.col(f"{prefix}value", f"{prefix}cost").mean()
+        )
+        n_matured, value, cost = matured.collect().row(0)
+        if n_matured:
             yield (
                 f"  {horizon} horizon, {days} days: value {value:.4f}, cost {cost:.4f} "
-                f"({matured.height:,} decisions)"
+                f"({n_matured:,} decisions)"
             )
 
 

@@ -8,4 +8,4 @@ from {{ ref('logged_decisions') }}
 where
     propensity <= 0
     or propensity > 1
-    or abs(list_sum(eligible_propensities) - 1) > 1e-6
+    or abs({{ sum_list('eligible_propensities') }} - 1) > 1e-6

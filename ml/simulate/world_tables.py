@@ -234,7 +234,10 @@ def write_events(
                     "decision_id": decision_ids[rows] if kind == "redemption" else None,
                     "item": item,
                 },
+                # A day of a small world may see none.
                 schema_overrides={
+                    "occurred_at": pl.Datetime("us"),
+                    "available_at": pl.Datetime("us"),
                     "amount": pl.Float64,
                     "decision_id": pl.String,
                     "item": pl.String,

@@ -187,25 +187,24 @@ def _export(
     if table not in _PER_DATE:
         earliest = duckdb.ConstantExpression(nights[0] - closing)
         is_touched = is_touched | ((day >= earliest) & (day <= last))
+    schema = MARTS[table]
     with duckdb.connect(str(path), read_only=True) as connection:
         mart = connection.table(table)
         days = mart.filter(is_touched).select("decision_date").distinct().pl()["decision_date"]
-        # A mart may be empty: no event of a company has to carry an item.
-        rows = mart.limit(0).pl()
-        if len(days):
-            rows = mart.filter(day.isin(*map(duckdb.ConstantExpression, days))).pl()
-    schema = MARTS[table]
-    by_day = dict(rows.sort(*schema.primary_key()).partition_by("decision_date", as_dict=True))
-    # A night without rows still leaves a partition: empty is an answer, absent is not. And a
-    # touched one that lost its rows must not keep the old ones.
-    touched = {*nights, *days}
-    if table not in _PER_DATE:
-        touched |= {each for each in lake.dates(table) if nights[0] - closing <= each <= nights[-1]}
-    # In order: after a kill, what is there is complete up to the first night that is missing.
-    return [
-        lake.write(by_day.get((each,), schema.create_empty()), table, each, schema=schema)
-        for each in sorted(touched)
-    ]
+        # A night without rows still leaves a partition: empty is an answer, absent is not. And a
+        # touched one that lost its rows must not keep the old ones.
+        touched = {*nights, *days}
+        if table not in _PER_DATE:
+            held = lake.dates(table)
+            touched |= {each for each in held if nights[0] - closing <= each <= nights[-1]}
+        # A day at a time, so that memory holds one. In order: after a kill, what is there is
+        # complete up to the first night that is missing.
+        receipts = []
+        for each in sorted(touched):
+            rows = mart.filter(day == duckdb.ConstantExpression(each)).pl()
+            ordered = rows.sort(*schema.primary_key()) if rows.height else schema.create_empty()
+            receipts.append(lake.write(ordered, table, each, schema=schema))
+    return receipts
 
 
 def _export_whole(path: Path, lake: Lake, night: date) -> dict[str, Receipt]:

@@ -33,7 +33,7 @@ latest as (
 select
     customer_id,
     decision_date,
-    string_agg(channel, ',' order by channel) as contactable_channels
+    {{ join_texts('channel') }} as contactable_channels
 from latest
 where version_rank = 1 and is_allowed
 group by customer_id, decision_date

@@ -177,6 +177,22 @@ def test_an_unreadable_file_counts_as_one_and_says_so(tmp_path):
     assert "empty.csv: the file is empty" in _reasons(screened)
 
 
+def test_a_parquet_file_with_a_corrupt_page_is_refused_whole(tmp_path):
+    path = tmp_path / "a.parquet"
+    rows = [{**GOOD, "decision_id": f"d{number}-{number * 7919 % 101}"} for number in range(3_000)]
+    pl.DataFrame(rows).write_parquet(path, compression="zstd", row_group_size=1_000)
+    whole = path.read_bytes()
+    # The footer stays right: it says that all rows are there.
+    spoilt = bytearray(whole)
+    place = len(whole) // 2
+    spoilt[place : place + 64] = bytes(64)
+    path.write_bytes(bytes(spoilt))
+    assert pl.scan_parquet(path).select(pl.len()).collect().item() == 3_000
+    screened = screen_table("assignments", [path], known=KNOWN, night=NIGHT)
+    assert (screened.n_delivered, screened.accepted.height) == (1, 0)
+    assert "a.parquet: the file cannot be read" in _reasons(screened)
+
+
 def test_every_format_gives_the_same_rows(tmp_path):
     rows = [GOOD, {**GOOD, "decision_id": "d2", "propensity": 0.6, "action_id": "none"}]
     typed = pl.DataFrame(rows).with_columns(
