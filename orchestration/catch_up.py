@@ -1,7 +1,7 @@
 """What has to be made good before a night: deliveries not yet ingested, partitions that are gone.
 
-Reads: landing, lake. Writes: nothing but that a lost warehouse's nights are unbuilt; its answers
-are ranges of nights to run.
+Reads: landing, lake. Writes: nothing; its answers are ranges of nights to run. Before a lost
+warehouse is begun anew, that nights are built is taken back.
 """
 
 import hashlib
@@ -62,9 +62,9 @@ def plan_catch_up(settings: Settings, *, before: date) -> list[CatchUp]:
     missing, causes = find_missing_nights(settings, before=before)
     # Nights that are ingested again are built by that.
     is_lost = not settings.warehouse.exists()
-    if is_lost:
-        forget_builds(settings)
-    unbuilt = find_unbuilt_nights(settings, before=missing[0] if missing else before)
+    unbuilt = find_unbuilt_nights(
+        settings, before=missing[0] if missing else before, is_lost=is_lost
+    )
     plan = []
     if unbuilt:
         why = "the warehouse is gone" if is_lost else f"the build of {unbuilt[0]} had not ended"
@@ -128,10 +128,15 @@ def find_missing_nights(settings: Settings, *, before: date) -> tuple[list[date]
     return [night for night in nights if night >= first], causes
 
 
-def find_unbuilt_nights(settings: Settings, *, before: date) -> list[date]:
-    """Return the ingested nights before a date from the first one that is not built as ingested."""
+def find_unbuilt_nights(settings: Settings, *, before: date, is_lost: bool) -> list[date]:
+    """Return the ingested nights before a date from the first one that is not built as ingested.
+
+    All of them if the warehouse is lost.
+    """
     lake = Lake(root=str(settings.lake))
     nights = [night for night in lake.dates("ingested_nights") if night < before]
+    if is_lost:
+        return nights
     there = {table: set(lake.dates(table)) for table in BUILT}
     for position, night in enumerate(nights):
         if any(night not in there[table] for table in BUILT) or not lake.read(
@@ -141,12 +146,11 @@ def find_unbuilt_nights(settings: Settings, *, before: date) -> list[date]:
     return []
 
 
-def forget_builds(settings: Settings) -> None:
+def forget_builds(lake: Lake) -> None:
     """Take back that nights are built, before a lost warehouse is begun anew.
 
     A build that is killed half-way would else pass for a whole one.
     """
-    lake = Lake(root=str(settings.lake))
     for night in lake.dates("built_nights"):
         lake.path("built_nights", night).unlink(missing_ok=True)
 

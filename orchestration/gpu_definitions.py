@@ -18,6 +18,17 @@ world_model_training = dg.define_asset_job(
     selection=dg.AssetSelection.assets("world_model"),
     description="Train the world model on all customer-days; register it if it is healthy.",
     executor_def=EXECUTOR,
+    # Heeded in a cluster alone: where a run's pod may stand.
+    tags={
+        "dagster-k8s/config": {
+            "pod_spec_config": {
+                "node_selector": {"accelerator": "nvidia"},
+                "tolerations": [
+                    {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
+                ],
+            }
+        }
+    },
 )
 
 world_model_schedule = dg.ScheduleDefinition(

@@ -42,3 +42,15 @@ def hold_home(settings: Settings, *, command: str) -> Iterator[None]:
     finally:
         note.unlink(missing_ok=True)
         lock.release()
+
+
+def find_holder(settings: Settings) -> str | None:
+    """Return the command that has the state folder now, None without one."""
+    lock = FileLock(settings.home / "running.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        note = settings.home / "running"
+        return note.read_text() if note.exists() else "a command"
+    lock.release()
+    return None

@@ -181,17 +181,20 @@ def _show_plausibility(lake: Lake, programme: Programme, night: date) -> Iterato
     if beliefs.is_empty():
         return
     due = lake.read("customer_features", night).select("customer_id", "lifecycle")
-    rows = beliefs.join(due, on="customer_id")
+    panels = [
+        Panel(
+            f"Customers by plausibility, world model {version}",
+            plot_plausibility(rows, least=programme.least_plausibility),
+        )
+        for (version,), rows in beliefs.join(due, on="customer_id")
+        .sort("version")
+        .group_by("version", maintain_order=True)
+    ]
     yield Section(
         title="How plausible customers are to the world model",
-        note=f"Version {', '.join(sorted(beliefs['version'].unique()))}. Below "
-        f"{programme.least_plausibility:g} customers are left to exploration.",
-        panels=[
-            Panel(
-                "Customers by plausibility",
-                plot_plausibility(rows, least=programme.least_plausibility),
-            )
-        ],
+        note="Customers below the marked plausibility are left to exploration by policies that "
+        "were trained with that limit.",
+        panels=panels,
     )
 
 

@@ -29,6 +29,10 @@ IO_RETRIES = dg.RetryPolicy(
 _PATIENCE_SECONDS = 600
 
 
+EMITTED_FILE = "liftloop.parquet"
+"""The night before's own decisions, among tonight's assignments."""
+
+
 class Landing(dg.ConfigurableResource):
     """Files as delivered: ``landing/<table>/<date>/<file>``."""
 
@@ -46,6 +50,11 @@ class Landing(dg.ConfigurableResource):
             )
             for table in CONTRACT
         }
+
+    def delivered(self, day: date) -> list[Path]:
+        """Return a night's files that others delivered: not the night before's own decisions."""
+        every = self.files(day).values()
+        return [path for paths in every for path in paths if path.name != EMITTED_FILE]
 
     def ready_dates(self) -> list[date]:
         """Return the nights whose events are there, in order."""

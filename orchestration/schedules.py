@@ -5,11 +5,9 @@ The world model's own schedule, Mondays at 02:30, is of the GPU location; search
 
 import dagster as dg
 
-from orchestration.catch_up import plan_catch_up
 from orchestration.jobs import media_mix_fit, nightly, settings_search, weekly_training
+from orchestration.next_run import find_next_run
 from orchestration.purging import purge
-from orchestration.resources import Landing
-from orchestration.run_jobs import find_running
 from orchestration.settings import read_settings
 
 SCHEDULES_STATUS = (
@@ -27,22 +25,16 @@ _HOUR, _MINUTE = map(int, read_settings().night_at.split(":"))
     execution_timezone="UTC",
     default_status=SCHEDULES_STATUS,
 )
-def nightly_schedule(
-    context: dg.ScheduleEvaluationContext, landing: Landing
-) -> dg.RunRequest | dg.SkipReason:
-    """Start tonight, unless sensor landing_files has, or must make something good before."""
-    night = context.scheduled_execution_time.date()
-    if night not in landing.ready_dates():
-        return dg.SkipReason(f"the events of {night} are not delivered yet: landing_files waits")
-    running = find_running(context.instance, jobs=(nightly.name, "history", "rebuild"))
-    if running is not None:
-        return dg.SkipReason(f"{running} is running")
-    due = plan_catch_up(read_settings(), before=night)
-    if due:
+def nightly_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    """Start tonight if it is delivered and nothing comes before it; else landing_files will."""
+    due = find_next_run(context.instance, read_settings(), now=context.scheduled_execution_time)
+    if isinstance(due, str):
+        return dg.SkipReason(due)
+    if due.job != nightly.name:
         return dg.SkipReason(
-            f"{due[0].job} of {due[0].first} to {due[0].last} comes first: landing_files starts it"
+            f"{due.job} of {due.first} to {due.last} comes first: landing_files starts it"
         )
-    return dg.RunRequest(run_key=str(night), partition_key=str(night))
+    return dg.RunRequest(run_key=due.key, partition_key=str(due.first))
 
 
 weekly_training_schedule = dg.ScheduleDefinition(

@@ -9,15 +9,14 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 
 from orchestration.alerts import Alert, find_late_table, tell
-from orchestration.catch_up import plan_catch_up
 from orchestration.jobs import history, nightly, rebuild, recalibration, weekly_training
 from orchestration.lake import Lake
-from orchestration.resources import Landing, ProgrammeFile
-from orchestration.run_jobs import find_running, tag_range
+from orchestration.next_run import find_next_run
+from orchestration.resources import ProgrammeFile
+from orchestration.run_jobs import tag_range
 from orchestration.settings import read_channels, read_settings
 from orchestration.updates import find_due
 
-_QUIET_SECONDS = 120
 _STATUS = (
     dg.DefaultSensorStatus.RUNNING
     if read_settings().has_schedules_on
@@ -31,44 +30,23 @@ _STATUS = (
     default_status=_STATUS,
 )
 def landing_files(
-    context: dg.SensorEvaluationContext, landing: Landing, lake: Lake
-) -> Iterator[dg.RunRequest | dg.SkipReason]:
-    """Start the next undecided night once its events have lain still for two minutes.
+    context: dg.SensorEvaluationContext,
+) -> dg.RunRequest | dg.SkipReason:
+    """Start the next undecided night once its delivery has lain still for two minutes.
 
     So nights that a stopped daemon missed are made good, one after the other. What has to run
-    before is started first: nights never ingested, delivered anew, or half built.
+    before is started first: nights never ingested, delivered anew, or half built. Tonight is left
+    to the schedule for five minutes.
     """
-    now = datetime.now(UTC)
-    sealed = lake.dates("assignment_table")
-    waiting = [
-        night
-        for night in landing.ready_dates()
-        if night <= now.date() and (not sealed or night > sealed[-1])
-    ]
-    if not sealed:
-        yield dg.SkipReason("no night was decided yet: start the first one by hand")
-        return
-    if not waiting:
-        yield dg.SkipReason(f"nothing delivered after {sealed[-1]}")
-        return
-    running = find_running(context.instance, jobs=(nightly.name, history.name, rebuild.name))
-    if running is not None:
-        yield dg.SkipReason(f"{running} is running")
-        return
-    files = [path for paths in landing.files(waiting[0]).values() for path in paths]
-    newest = max(path.stat().st_mtime for path in files)
-    if now.timestamp() - newest < _QUIET_SECONDS:
-        yield dg.SkipReason(f"the delivery of {waiting[0]} is still arriving")
-        return
-    delivery = f"{waiting[0]}:{int(newest)}:{len(files)}"
-    for due in plan_catch_up(read_settings(), before=waiting[0]):
-        yield dg.RunRequest(
-            run_key=f"{due.job}:{delivery}",
-            job_name=due.job,
-            tags={**tag_range(due.first, due.last), "liftloop/reason": "; ".join(due.causes[:3])},
-        )
-        return
-    yield dg.RunRequest(run_key=delivery, job_name=nightly.name, partition_key=str(waiting[0]))
+    due = find_next_run(
+        context.instance, read_settings(), now=datetime.now(UTC), wait=timedelta(minutes=5)
+    )
+    if isinstance(due, str):
+        return dg.SkipReason(due)
+    if due.job == nightly.name:
+        return dg.RunRequest(run_key=due.key, job_name=due.job, partition_key=str(due.first))
+    tags = {**tag_range(due.first, due.last), "liftloop/reason": due.reason}
+    return dg.RunRequest(run_key=due.key, job_name=due.job, tags=tags)
 
 
 @dg.sensor(

@@ -143,7 +143,8 @@ def read_settings() -> Settings:
     where browsers reach it if elsewhere; LIFTLOOP_SCHEDULES=on starts
     schedules and sensors with the daemon; LIFTLOOP_EXECUTOR=multiprocess gives every step a process
     of its own; LIFTLOOP_WORLD_MODEL=off trains no world model, so that heads use raw features and a
-    night takes less time; LIFTLOOP_UPDATES=rule trains and recalibrates by drift and new evidence
+    night takes less time; LIFTLOOP_DUCKDB_MEMORY (4GB) is read by dbt's profile: what takes more is
+    done on disk; LIFTLOOP_UPDATES=rule trains and recalibrates by drift and new evidence
     instead of every week; LIFTLOOP_DBT_MANIFEST names a manifest baked into an
     image; PROMOTION=auto promotes what the gate passes, approve waits for ``make approve``, shadow
     promotes nothing. The folder keeps it: without PROMOTION, a command or the user interface goes
@@ -168,7 +169,7 @@ def read_settings() -> Settings:
     tracking_uri = os.environ.get("MLFLOW_TRACKING_URI") or embedded
     return Settings(
         home=home,
-        warehouse_folder=Path(os.environ.get("LIFTLOOP_WAREHOUSE_FOLDER") or home),
+        warehouse_folder=Path(os.environ.get("LIFTLOOP_WAREHOUSE_FOLDER") or home).resolve(),
         dagster_home=Path(os.environ.get("DAGSTER_HOME") or home / "dagster"),
         tracking_uri=tracking_uri,
         mlflow_interface=(
@@ -190,7 +191,7 @@ def read_settings() -> Settings:
 def _read_owner() -> str:
     """Return who answers for the assets."""
     owner = os.environ.get("LIFTLOOP_OWNER") or "team:liftloop"
-    if not re.fullmatch(r"team:[\w-]+|[^@\s]+@[^@\s]+\.[^@\s]+", owner):
+    if not re.fullmatch(r"team:[A-Za-z0-9_-]+|[\w.%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,}", owner):
         raise ContractError(f"LIFTLOOP_OWNER={owner}: write an e-mail address, or team:name")
     return owner
 
@@ -220,14 +221,15 @@ def prepare_home(settings: Settings) -> None:
     for folder in (
         settings.landing,
         settings.lake,
-        settings.dagster_home,
         settings.dbt_target,
         settings.home / "mlflow" / "artifacts",
         settings.warehouse_folder,
     ):
         folder.mkdir(parents=True, exist_ok=True)
     instance_file = settings.dagster_home / "dagster.yaml"
-    if not instance_file.exists():
+    # One that somebody else names is theirs.
+    if settings.dagster_home == settings.home / "dagster" and not instance_file.exists():
+        settings.dagster_home.mkdir(exist_ok=True)
         write_text(_DAGSTER_YAML, instance_file)
     if settings.promotion != _read_promotion(settings.promotion_file):
         write_text(settings.promotion, settings.promotion_file)

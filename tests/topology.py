@@ -38,7 +38,7 @@ PASSWORDS = {
     "MLFLOW_SECRET_KEY": "any long random text",
     "DAGSTER_LOGIN": "marketing",
 }
-_DAGSTER_PASSWORD = "who may see Dagster"
+DAGSTER_PASSWORD = "who may see Dagster"
 
 
 def read_compose(**environment):
@@ -95,13 +95,13 @@ class Topology:
         # The database runs as another user, who has to get there.
         self.root.chmod(0o755)
         self.home, self._logs = self.root / "home", self.root / "logs"
-        for folder in (self.home, self._logs, self.root / "mlflow", self.root / "opt"):
-            folder.mkdir()
+        for folder in ("home", "logs", "mlflow", "opt", "user"):
+            (self.root / folder).mkdir()
         self.ports = {port: str(find_port()) for port in _PORTS}
         # In its container the proxy listens on the ports of those behind it.
         self.sites = {name: str(find_port()) for name in _SITES}
         password = subprocess.run(
-            [_BIN / "caddy", "hash-password", "--plaintext", _DAGSTER_PASSWORD],
+            [_BIN / "caddy", "hash-password", "--plaintext", DAGSTER_PASSWORD],
             capture_output=True,
             text=True,
             check=True,
@@ -152,6 +152,17 @@ class Topology:
         """Return what a service printed, its end."""
         return (self._logs / f"{name}.log").read_text(errors="replace")[-6000:]
 
+    def dump(self, database):
+        """Return everything that a database holds, as text."""
+        connection = ["-h", "127.0.0.1", "-p", self.ports["5432"], "-U", "postgres"]
+        done = subprocess.run(
+            [find_postgres() / "pg_dump", *connection, "--data-only", database],
+            env={"PGPASSWORD": PASSWORDS["POSTGRES_PASSWORD"]},
+            capture_output=True,
+            check=True,
+        )
+        return done.stdout
+
     def ask(self, site, path="/", *, login=None, body=None, **headers):
         """Ask a site of the proxy; return its status and answer."""
         return ask(f"http://127.0.0.1:{self.sites[site]}{path}", login=login, body=body, **headers)
@@ -159,7 +170,7 @@ class Topology:
     def query(self, text, **variables):
         """Ask Dagster's API through the proxy; asked again while a service is away."""
         body = {"query": text, "variables": variables}
-        login = (PASSWORDS["DAGSTER_LOGIN"], _DAGSTER_PASSWORD)
+        login = (PASSWORDS["DAGSTER_LOGIN"], DAGSTER_PASSWORD)
         until = time.monotonic() + 120
         while True:
             status, answer = self.ask("dagster", "/graphql", login=login, body=body)
@@ -210,9 +221,8 @@ class Topology:
         }
         if found.get("DAGSTER_POSTGRES_HOST") == "postgres":
             found["DAGSTER_POSTGRES_HOST"] = "127.0.0.1"
-        kept = {key: os.environ[key] for key in ("HOME", "LANG") if key in os.environ}
         return {
-            **kept,
+            "HOME": str(self.root / "user"),
             "PATH": f"{_BIN}{os.pathsep}{os.environ['PATH']}",
             "PYTHONPATH": str(ROOT),
             "OMP_NUM_THREADS": "1",

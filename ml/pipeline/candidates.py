@@ -189,12 +189,15 @@ def learn_codes(
         coders.append(train_coder(vectors, replace(own, seed=own.seed + each)))
         progress(f"codes, training {each + 1} of {n_coders}")
     every = [(0, feature) for feature in range(own.n_features)]
-    kept = np.array(find_recurring(coders) if len(coders) > 1 else every).reshape(-1, 2)
+    recurring = find_recurring(coders) if len(coders) > 1 else every
+    if not recurring:
+        raise SupportError("no code recurs over trainings: fewer features, or more steps")
+    kept = np.array(recurring, dtype=np.int64)
     codes = encode_features(coders, vectors, kept)
     weight = np.asarray((codes > 0).mean(axis=0)).ravel()
     kept, codes, weight = kept[weight > 0], codes[:, weight > 0], weight[weight > 0]
     if not len(kept):
-        raise SupportError("no code recurs over trainings: fewer features, or more steps")
+        raise SupportError("no code that recurs is ever active: more steps")
     names = (
         [f"code {each}" for each in range(len(kept))]
         if present is None

@@ -17,7 +17,8 @@ from orchestration.settings import read_channels
 
 @dg.asset(
     name=TABLE,
-    deps=["monitoring", "online_validation", "assignment_table", "nightly_summary"],
+    # Not the page: who has to be told of drift is told though MLflow is away.
+    deps=["monitoring", "online_validation", "assignment_table"],
     partitions_def=NIGHTS,
     group_name="validate",
     kinds={"parquet"},

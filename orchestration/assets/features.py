@@ -32,6 +32,7 @@ from ml.core.schemas import (
     RealisedOutcomes,
 )
 from orchestration.assets.embedding import explain
+from orchestration.catch_up import forget_builds
 from orchestration.dbt_manifest import find_manifest
 from orchestration.lake import Lake, Receipt, describe
 from orchestration.partitions import NIGHTS
@@ -124,7 +125,9 @@ def warehouse_models(
     variables = write_dbt_variables(
         programme.read(), nights=nights, as_of_date=lake.dates("raw_events")[-1]
     )
-    with warehouse.lock(context.log.info):
+    with warehouse.lock(context.log.info) as path:
+        if not path.exists():
+            forget_builds(lake)
         # Column lineage is left out: dagster-dbt opens the file in this process to find it, and
         # nothing else could from then on.
         yield from dbt.cli(["build", "--vars", json.dumps(variables)], context=context).stream()

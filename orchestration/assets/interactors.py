@@ -4,7 +4,7 @@ Reads: lake marts, customer_tokens, training_beliefs, the champion. Writes: lake
 runs; versions of assignment_policy; reports/interactors-<night>.html.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import date
 from importlib.util import find_spec
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 NEEDED = "the search for interactors needs torch: pip install -c constraints.txt '.[control]'"
 _UNITS = {"visits": "visits", "purchase": "purchases"}
+_EXAMPLES = "Histories in which a code is most active"
 
 
 class InteractorConfig(dg.Config):
@@ -131,20 +132,24 @@ def interactors(
     if reading.tree is not None and reading.leaves is not None:
         figures["tree"] = plot_tree(reading.tree, reading.leaves, currency=settings.currency)
     standing = describe_search(found, config)
-    page = render_interactors(
-        title=f"What drives effects, as of {night}",
-        standing=standing,
-        panels=[Panel(name.replace("_", " "), figure) for name, figure in figures.items()],
-        tables={
-            "Effects on customers who took no part in the search": _shorten(reading.interactors),
-            "The tree's leaves": reading.leaves,
-            "By protected group": reading.protected,
-            "Histories in which a code is most active": found.examples,
-            "The search's path": _list_steps(found),
-        },
-    )
+    tables = {
+        "Effects on customers who took no part in the search": _shorten(reading.interactors),
+        "The tree's leaves": reading.leaves,
+        "By protected group": reading.protected,
+        _EXAMPLES: found.examples,
+        "The search's path": _list_steps(found),
+    }
+
+    def write_page(shown: Mapping[str, pl.DataFrame | None]) -> str:
+        return render_interactors(
+            title=f"What drives effects, as of {night}",
+            standing=standing,
+            panels=[Panel(name.replace("_", " "), figure) for name, figure in figures.items()],
+            tables=shown,
+        )
+
     file = Path(reports.root) / f"interactors-{night}.html"
-    write_text(page, file)
+    write_text(write_page(tables), file)
     with track_run(
         mlflow.tracking_uri,
         experiment=mlflow.experiment,
@@ -152,7 +157,9 @@ def interactors(
         tags={"dagster/run_id": context.run_id, "dagster/asset": "interactors"},
     ) as run:
         run.log_params({**config.model_dump(), "n_searched": found.n_searched})
-        run.log_text(page, "interactors.html")
+        # MLflow is read by more people than the state folder: no customer's history goes there.
+        shared = {name: table for name, table in tables.items() if name != _EXAMPLES}
+        run.log_text(write_page(shared), "interactors.html")
         if reading.tree is not None:
             with TemporaryDirectory() as scratch:
                 reader = found.reader.narrow(reading.tree.names)

@@ -9,7 +9,7 @@ import pytest
 from conftest import ROOT
 
 from orchestration import ui
-from orchestration.page import render_page
+from orchestration.page import Section, render_page
 
 SOURCES = [path for folder in ("ml", "orchestration") for path in (ROOT / folder).rglob("*.py")]
 _UNPICKLING = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
@@ -107,8 +107,9 @@ def test_pages_escape_what_was_delivered():
             "is_alarm": [True],
         }
     )
+    section = Section(title=hostile, note=hostile, panels=[], link=("x.html", hostile))
     page = render_page(
-        title=hostile, summary=hostile, signals=signals, standing=[hostile], panels=[]
+        title=hostile, summary=hostile, signals=signals, standing=[hostile], sections=[section]
     )
     assert "<script" not in page
     assert page.count("&lt;script&gt;") >= 4

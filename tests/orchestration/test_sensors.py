@@ -8,11 +8,13 @@ import pytest
 from dagster._core.storage.defs_state.base import set_defs_state_storage
 
 from orchestration.catch_up import BUILT, INGESTED, last_chain, link_chain
+from orchestration.holding import hold_home
 from orchestration.jobs import nightly
 from orchestration.lake import Lake, write_parquet
-from orchestration.resources import Landing
+from orchestration.resources import EMITTED_FILE, Landing
 from orchestration.schedules import nightly_schedule
 from orchestration.sensors import landing_files
+from orchestration.settings import read_settings
 
 
 @pytest.fixture
@@ -32,10 +34,8 @@ def instance():
 @pytest.fixture
 def evaluate(places, instance):
     def run():
-        lake, landing = places
         with dg.build_sensor_context(instance=instance) as context:
-            (result,) = landing_files(context, landing=landing, lake=lake)
-        return result
+            return landing_files(context)
 
     return run
 
@@ -46,13 +46,17 @@ def tick(places, instance):
         at = datetime.combine(date.fromisoformat(day), datetime.min.time(), tzinfo=UTC)
         at += timedelta(hours=1, minutes=30)
         with dg.build_schedule_context(instance, scheduled_execution_time=at) as context:
-            return nightly_schedule(context, landing=places[1])
+            return nightly_schedule(context)
 
     return run
 
 
-def _deliver(landing, day, *, table="events", age_seconds=600):
-    path = landing.folder(table, day) / "a.parquet"
+def _at(day, *clock):
+    return datetime(*map(int, day.split("-")), *clock, tzinfo=UTC).timestamp()
+
+
+def _deliver(landing, day, *, table="events", age_seconds=600, name="a.parquet"):
+    path = landing.folder(table, day) / name
     write_parquet(pl.DataFrame({"x": [1]}), path)
     stamp = time.time() - age_seconds
     os.utime(path, (stamp, stamp))
@@ -99,7 +103,7 @@ def test_a_delivery_that_has_settled_starts_its_night(places, evaluate, tick):
     _ingest(places, "2026-03-02")
     _seal(lake, "2026-03-02")
     _deliver(landing, "2026-03-04")
-    _deliver(landing, "2026-03-03")
+    _deliver(landing, "2026-03-03", age_seconds=time.time() - _at("2026-03-03", 0))
     request = evaluate()
     assert (request.job_name, request.partition_key) == ("nightly", "2026-03-03")
     assert tick("2026-03-03").partition_key == "2026-03-03"
@@ -121,6 +125,8 @@ def test_nights_that_were_missed_or_half_built_are_made_good_first(places, evalu
     assert request.job_name == "history"
     assert request.tags["dagster/asset_partition_range_start"] == "2026-03-03"
     assert request.tags["dagster/asset_partition_range_end"] == "2026-03-03"
+    for path in landing.delivered(date(2026, 3, 4)):
+        os.utime(path, (_at("2026-03-04", 0),) * 2)
     assert "history of 2026-03-03 to 2026-03-03 comes first" in tick("2026-03-04").skip_message
     _ingest(places, "2026-03-03")
     assert (evaluate().job_name, evaluate().partition_key) == ("nightly", "2026-03-04")
@@ -135,8 +141,76 @@ def test_while_a_night_runs_nothing_else_is_started(places, evaluate, tick, inst
     assert tick("2026-03-03").skip_message == "nightly is running"
 
 
-def test_a_night_without_a_delivery_is_not_started_by_the_clock(tick):
-    assert "not delivered yet" in tick("2026-03-03").skip_message
+def test_a_night_without_a_delivery_is_not_started_by_the_clock(places, tick):
+    _seal(places[0], "2026-03-02")
+    assert "nothing delivered after 2026-03-02" in tick("2026-03-03").skip_message
+
+
+def test_a_sealed_night_and_the_first_one_are_not_started_by_the_clock(places, tick):
+    _deliver(places[1], "2026-03-03")
+    assert "first one by hand" in tick("2026-03-03").skip_message
+    _seal(places[0], "2026-03-03")
+    assert "nothing delivered after 2026-03-03" in tick("2026-03-03").skip_message
+
+
+def test_the_clock_leaves_a_delivery_that_still_arrives_to_the_sensor(places, tick):
+    _seal(places[0], "2026-03-02")
+    # As old at the tick as it is when the tick comes.
+    _deliver(places[1], "2026-03-03", age_seconds=time.time() - _at("2026-03-03", 1, 29, 30))
+    assert "still arriving" in tick("2026-03-03").skip_message
+
+
+def test_tonight_is_left_to_the_clock_at_first(places, evaluate, monkeypatch):
+    lake, landing = places
+    today = datetime.now(UTC).date()
+    yesterday = today - timedelta(days=1)
+    _deliver(landing, str(yesterday))
+    _ingest(places, str(yesterday))
+    _seal(lake, str(yesterday))
+    _deliver(landing, str(today))
+    monkeypatch.setenv("LIFTLOOP_NIGHT", "23:59")
+    assert f"{today} begins at 23:59" in evaluate().skip_message
+
+
+def test_days_on_which_nothing_was_delivered_are_passed_by_a_history(places, evaluate):
+    lake, landing = places
+    _deliver(landing, "2026-03-02")
+    _ingest(places, "2026-03-02")
+    _seal(lake, "2026-03-02")
+    _deliver(landing, "2026-03-04")
+    request = evaluate()
+    assert request.job_name == "history"
+    assert request.tags["dagster/asset_partition_range_start"] == "2026-03-03"
+
+
+def test_a_repeated_night_has_the_same_key_and_a_catch_up_that_was_done_another(
+    places, evaluate, instance
+):
+    lake, landing = places
+    for day in ("2026-03-02", "2026-03-03", "2026-03-04"):
+        _deliver(landing, day)
+    _ingest(places, "2026-03-02")
+    _seal(lake, "2026-03-02")
+    _seal(lake, "2026-03-03")
+    first = evaluate()
+    assert evaluate().run_key == first.run_key
+    run = instance.create_run_for_job(dg.job(name="history")(lambda: None))
+    instance.report_run_failed(run)
+    assert evaluate().run_key == first.run_key
+    dg.job(name="history")(lambda: None).execute_in_process(instance=instance)
+    assert evaluate().run_key != first.run_key
+    _ingest(places, "2026-03-03")
+    night = evaluate()
+    # What ingestion itself lays into the delivery.
+    _deliver(landing, "2026-03-04", table="assignments", age_seconds=0, name=EMITTED_FILE)
+    assert evaluate().run_key == night.run_key
+
+
+def test_while_a_command_has_the_folder_nothing_is_started(places, evaluate, tmp_path):
+    _seal(places[0], "2026-03-02")
+    _deliver(places[1], "2026-03-03")
+    with hold_home(read_settings(), command="erase"):
+        assert "erase" in evaluate().skip_message
 
 
 def test_a_delivery_that_still_arrives_waits(places, evaluate):
