@@ -135,6 +135,8 @@ bench: $(STAMP) ## Measure speed (benchmarks/performance; CAUSALML=, OBP=, LP=, 
 	@OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m benchmarks.performance.control
 	@OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m benchmarks.performance.interactors
 	@$(BIN)/python -m benchmarks.performance.media_mix $(if $(PYMC),--pymc '$(PYMC)')
+	@$(BIN)/python -W ignore -m benchmarks.performance.nightly
+	@$(BIN)/python -c 'import pyspark' 2>/dev/null && $(BIN)/python -W ignore -m benchmarks.performance.spark_parity || echo "spark_parity is left out: install the extra spark"
 
 test: $(STAMP) ## Run the tests, two files at a time
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=20
