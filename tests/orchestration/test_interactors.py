@@ -68,7 +68,7 @@ def searched(lived_home, tmp_path_factory):
     return home, found[1], failed[1]
 
 
-def test_what_drives_effects_is_told_measured_and_explained_on_a_page(searched):
+def test_what_drives_effects_is_told_measured_and_explained_on_a_page(searched, lived_home):
     home, printed, _ = searched
     lake = Lake(root=str(home / "lake"))
     night = lake.dates("interactors")[-1]
@@ -79,6 +79,13 @@ def test_what_drives_effects_is_told_measured_and_explained_on_a_page(searched):
     assert age["difference_high"] < 0
     assert age["name"] in printed
     page = (home / "reports" / f"interactors-{night}.html").read_text()
+    # No customer's history goes to MLflow, which more people read than the state folder.
+    # (A copied folder's runs keep their artifacts where the original keeps them.)
+    logged = [path.read_text() for path in (lived_home / "mlflow").rglob("interactors.html")]
+    heading = "Histories in which a code is most active"
+    assert heading in page
+    assert logged
+    assert not any(heading in each for each in logged)
     assert f"reports/interactors-{night}.html explains it" in printed
     for part in (
         "subgroup effect",
