@@ -70,7 +70,7 @@ def find_next_run(
         night, datetime.strptime(settings.night_at, "%H:%M").time(), now.tzinfo
     )
     if now < begins + wait:
-        return f"{night} begins at {settings.night_at}"
+        return f"{night} begins at {begins + wait:%H:%M}"
     running = find_running(instance, jobs=_NIGHT_JOBS) or find_holder(settings)
     if running is not None:
         return f"{running} is running"

@@ -168,7 +168,7 @@ def test_tonight_is_left_to_the_clock_at_first(places, evaluate, monkeypatch):
     _ingest(places, str(yesterday))
     _seal(lake, str(yesterday))
     _deliver(landing, str(today))
-    monkeypatch.setenv("LIFTLOOP_NIGHT", "23:59")
+    monkeypatch.setenv("LIFTLOOP_NIGHT", "23:54")
     assert f"{today} begins at 23:59" in evaluate().skip_message
 
 

@@ -82,7 +82,7 @@ def topology():
 def _land(home, night):
     """Land what is delivered up to a night, some minutes ago."""
     _open_source(home).land(night)
-    for path in (home / "landing").rglob("*.parquet"):
+    for path in (home / "landing").rglob("world.parquet"):
         _settle(path)
 
 
