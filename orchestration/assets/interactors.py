@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 NEEDED = "the search for interactors needs torch: pip install -c constraints.txt '.[control]'"
 _UNITS = {"visits": "visits", "purchase": "purchases"}
-_EXAMPLES = "Histories in which a code is most active"
+EXAMPLES = "Histories in which a code is most active"
 
 
 class InteractorConfig(dg.Config):
@@ -136,7 +136,7 @@ def interactors(
         "Effects on customers who took no part in the search": _shorten(reading.interactors),
         "The tree's leaves": reading.leaves,
         "By protected group": reading.protected,
-        _EXAMPLES: found.examples,
+        EXAMPLES: found.examples,
         "The search's path": _list_steps(found),
     }
 
@@ -157,9 +157,7 @@ def interactors(
         tags={"dagster/run_id": context.run_id, "dagster/asset": "interactors"},
     ) as run:
         run.log_params({**config.model_dump(), "n_searched": found.n_searched})
-        # MLflow is read by more people than the state folder: no customer's history goes there.
-        shared = {name: table for name, table in tables.items() if name != _EXAMPLES}
-        run.log_text(write_page(shared), "interactors.html")
+        run.log_text(write_page(take_shared(tables)), "interactors.html")
         if reading.tree is not None:
             with TemporaryDirectory() as scratch:
                 reader = found.reader.narrow(reading.tree.names)
@@ -245,6 +243,11 @@ def tree_policy(
         },
         data_version=dg.DataVersion(registered.policy_hash),
     )
+
+
+def take_shared(tables: Mapping[str, pl.DataFrame | None]) -> dict[str, pl.DataFrame | None]:
+    """Return the tables that MLflow gets: many read it, so no customer's history goes there."""
+    return {name: table for name, table in tables.items() if name != EXAMPLES}
 
 
 def describe_search(found: "Explained", config: InteractorConfig) -> list[str]:

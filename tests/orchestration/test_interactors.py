@@ -27,7 +27,9 @@ from ml.tracking.registry import PolicyRegistry
 from ml.tracking.runs import track_run
 from orchestration.assets.assignment import emit
 from orchestration.assets.evaluation import policy_evaluation
+from orchestration.assets.interactors import EXAMPLES, take_shared
 from orchestration.assets.snapshots import read_matured, read_tokens
+from orchestration.interactor_page import render_interactors
 from orchestration.lake import Lake
 from orchestration.resources import Governance, Mlflow, ProgrammeFile
 
@@ -68,7 +70,18 @@ def searched(lived_home, tmp_path_factory):
     return home, found[1], failed[1]
 
 
-def test_what_drives_effects_is_told_measured_and_explained_on_a_page(searched, lived_home):
+def test_no_customers_history_goes_to_mlflow():
+    table = pl.DataFrame({"code": ["purchase:rye"], "history": ["purchase:rye read:recipes"]})
+    tables = {"The tree's leaves": table, EXAMPLES: table}
+    pages = [
+        render_interactors(title="t", standing=[], panels=[], tables=shown)
+        for shown in (tables, take_shared(tables))
+    ]
+    assert [EXAMPLES in page for page in pages] == [True, False]
+    assert [page.count("read:recipes") for page in pages] == [2, 1]
+
+
+def test_what_drives_effects_is_told_measured_and_explained_on_a_page(searched):
     home, printed, _ = searched
     lake = Lake(root=str(home / "lake"))
     night = lake.dates("interactors")[-1]
@@ -79,13 +92,6 @@ def test_what_drives_effects_is_told_measured_and_explained_on_a_page(searched, 
     assert age["difference_high"] < 0
     assert age["name"] in printed
     page = (home / "reports" / f"interactors-{night}.html").read_text()
-    # No customer's history goes to MLflow, which more people read than the state folder.
-    # (A copied folder's runs keep their artifacts where the original keeps them.)
-    logged = [path.read_text() for path in (lived_home / "mlflow").rglob("interactors.html")]
-    heading = "Histories in which a code is most active"
-    assert heading in page
-    assert logged
-    assert not any(heading in each for each in logged)
     assert f"reports/interactors-{night}.html explains it" in printed
     for part in (
         "subgroup effect",

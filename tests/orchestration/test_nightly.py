@@ -1,6 +1,7 @@
 """The loop end to end on a small world: two nights lived, then what may happen to them."""
 
 import json
+import re
 import shutil
 import socket
 import subprocess
@@ -117,10 +118,26 @@ print("SERVED", served.shape, bool(served["plausibility"].between(0, 1).all()))
 
 def test_every_night_leaves_a_page_that_needs_no_server(lived_home):
     page = (lived_home / "reports" / f"{SECOND}.html").read_text()
-    for expected in ("signals alarm", "Offers of the night", "Policies on the evaluation", "Gate:"):
+    for expected in (
+        "signals alarm",
+        "Offers by lifecycle",
+        "Offers by channel",
+        "Policies on customers that no training saw",
+        "What the gate judged",
+        "Realised against predicted effects",
+        "Cost of offers, realised against expected",
+        "By protected group",
+        "How plausible customers are to the world model",
+        "Gate 1, ",
+    ):
         assert expected in page, expected
-    assert page.count("data:image/png;base64,") >= 3
+    assert page.count("data:image/png;base64,") >= 9
     assert "http" not in page
+    # What it leads to lies beside it.
+    (link,) = re.findall(r'href="(fairness-[^"]+)"', page)
+    fairness = (lived_home / "reports" / link).read_text()
+    assert "gender" in fairness
+    assert "Left out" in fairness
     assert "00000001" not in page  # A page about customers, not of them.
 
 
