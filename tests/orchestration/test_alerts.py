@@ -271,6 +271,19 @@ def test_sensors_tell_of_late_tables_and_failed_runs_without_their_errors(
     assert set(lake.read(TABLE, today)["kind"]) == {"late_table", "failure"}
 
 
+@pytest.mark.parametrize("owner", ["marketing", "team:a b", "x@y", "a@b.c"])
+def test_an_owner_that_dagster_would_refuse_is_refused_with_the_remedy(monkeypatch, owner):
+    monkeypatch.setenv("LIFTLOOP_OWNER", owner)
+    with pytest.raises(ContractError, match="write an e-mail address, or team:name"):
+        read_settings()
+
+
+@pytest.mark.parametrize("owner", ["team:crm-eu", "first.last@example.org"])
+def test_an_owner_is_one_that_dagster_takes(monkeypatch, owner):
+    monkeypatch.setenv("LIFTLOOP_OWNER", owner)
+    assert dg.AssetSpec("a", owners=[read_settings().owner]).owners == [owner]
+
+
 def test_a_deadline_that_is_none_is_refused(monkeypatch):
     monkeypatch.setenv("LIFTLOOP_DEADLINE", "6 o'clock")
     with pytest.raises(ContractError, match="write a time of day"):
