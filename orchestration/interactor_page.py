@@ -71,6 +71,11 @@ def render_interactors(
     )
 
 
+def name_unit(outcome: str, currency: str) -> str:
+    """Return the unit of effects on an outcome, per decision."""
+    return {"visits": "visits", "purchase": "purchases"}.get(outcome, currency)
+
+
 def describe_interactors(found: pl.DataFrame) -> Iterator[str]:
     """Say what was found, a line each: ``Interactors`` rows."""
     for row in found.filter("is_selected").iter_rows(named=True):

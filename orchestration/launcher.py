@@ -24,7 +24,7 @@ class SupervisedRunLauncher(DefaultRunLauncher):
     'started' until the longest run allowed has passed, and keep its pool slots. This one asks the
     server that started the run. One that doesn't know the run any more was restarted since; one
     that doesn't answer for ``unreachable_grace_seconds`` is taken to be gone. Run monitoring then
-    marks the run as failed, and run retries try it once more.
+    marks the run as failed, and run retries try it again.
 
     Parameters
     ----------

@@ -32,6 +32,7 @@ from ml.plots.media_mix import plot_returns, plot_split
 from ml.plots.policies import plot_budget_curve, plot_gate, plot_groups, plot_policy_values
 from ml.plots.watching import plot_cost_watch, plot_effect_watch
 from ml.plots.world_model import plot_plausibility
+from orchestration.interactor_page import name_unit
 from orchestration.lake import Lake
 from orchestration.pacing import read_period
 from orchestration.page import Panel, Section
@@ -157,11 +158,10 @@ def _show_interactors(
         return
     rows = lake.read("interactors", found)
     outcomes = rows.filter("is_selected")["outcome"].unique(maintain_order=True).to_list()
-    units = {"value": f"{programme.currency} per decision"}
     panels = [
         Panel(
             f"Effects on {outcome}",
-            plot_interactors(rows, outcome=outcome, unit=units.get(outcome, "share")),
+            plot_interactors(rows, outcome=outcome, unit=name_unit(outcome, programme.currency)),
         )
         for outcome in outcomes
     ]

@@ -26,7 +26,7 @@ import psutil
 from ml.simulate.stream import stream_world
 from ml.simulate.worlds import find_world
 
-SIZES, QUICK = (10_000, 100_000, 1_000_000, 10_000_000), (2_000, 20_000)
+SIZES, QUICK = (10_000, 100_000, 1_000_000), (2_000, 20_000)
 FIRST = date(2026, 3, 2)
 """The sample's first night, after eight weeks; the sizes' first, after as many days as below."""
 _HISTORY_DAYS = 8
@@ -46,7 +46,7 @@ class Measured:
 
 
 def land(home: Path, n: int) -> None:
-    """Land the days before the first night and its morning after, shard by shard.
+    """Land what is delivered up to the first night, shard by shard.
 
     Parameters
     ----------
@@ -193,7 +193,7 @@ def main() -> int:
     parser.add_argument("--sample", default="", help="a home whose champion decides; else made")
     parser.add_argument("--folder", default="", help="where homes go")
     parsed = parser.parse_args()
-    sizes = tuple(parsed.customers) or (QUICK if parsed.quick else SIZES[:3])
+    sizes = tuple(parsed.customers) or (QUICK if parsed.quick else SIZES)
     rows = []
     with tempfile.TemporaryDirectory(dir=parsed.folder or None) as scratch:
         folder = Path(scratch)

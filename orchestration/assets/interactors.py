@@ -30,7 +30,7 @@ from orchestration.assets.snapshots import (
 )
 from orchestration.champions import find_base, tag_candidate
 from orchestration.files import write_text
-from orchestration.interactor_page import render_interactors
+from orchestration.interactor_page import name_unit, render_interactors
 from orchestration.lake import Lake, describe
 from orchestration.page import Panel
 from orchestration.resources import Mlflow, ProgrammeFile, Reports
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from ml.pipeline.explain_effects import Explained
 
 NEEDED = "the search for interactors needs torch: pip install -c constraints.txt '.[control]'"
-_UNITS = {"visits": "visits", "purchase": "purchases"}
 EXAMPLES = "Histories in which a code is most active"
 
 
@@ -125,7 +124,7 @@ def interactors(
     receipt = lake.write(reading.interactors, "interactors", night, schema=Interactors)
     figures = {
         f"effects_on_{outcome}": plot_interactors(
-            reading.interactors, outcome=outcome, unit=_UNITS.get(outcome, settings.currency)
+            reading.interactors, outcome=outcome, unit=name_unit(outcome, settings.currency)
         )
         for outcome in found.findings.by_outcome
     }

@@ -98,16 +98,14 @@ def nightly_summary(
         lake, settings, night, _read_watched(lake, night), Path(reports.root)
     )
     page = Path(reports.root) / f"{night}.html"
-    write_text(
-        render_page(
-            title=f"{settings.name}, night of {night}",
-            standing=list(describe_champion(lake, settings, night)),
-            summary=text,
-            signals=lake.read("monitoring", night),
-            sections=sections,
-        ),
-        page,
+    html = render_page(
+        title=f"{settings.name}, night of {night}",
+        standing=list(describe_champion(lake, settings, night)),
+        summary=text,
+        signals=lake.read("monitoring", night),
+        sections=sections,
     )
+    write_text(html, page)
     with track_run(
         mlflow.tracking_uri,
         experiment=mlflow.experiment,
@@ -115,7 +113,7 @@ def nightly_summary(
         tags={"dagster/run_id": context.run_id, "dagster/asset": "nightly_summary"},
     ) as run:
         run.log_metrics(_count_night(lake, night))
-        run.log_text(page.read_text(), "night.html")
+        run.log_text(html, "night.html")
     return dg.MaterializeResult(
         metadata={
             "summary": dg.MetadataValue.md(f"```\n{text}\n```"),
